@@ -1,0 +1,66 @@
+"""What every room's tests share."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+# Airflow reads this when it is imported, so it has to stand before any test module does that.
+os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="airflow-parallelcluster-tests-"))
+os.environ.setdefault("AIRFLOW__CORE__UNIT_TEST_MODE", "True")
+os.environ.setdefault("AIRFLOW__CORE__LOAD_EXAMPLES", "False")
+
+if TYPE_CHECKING:
+    from hpc.cluster.install import Environment
+    from local_aws.testing import LocalRegion
+
+
+@pytest.fixture(scope="session")
+def parallelcluster() -> Environment:
+    """ParallelCluster's own environment, installed if it is not."""
+    from hpc.cluster import install
+
+    environment = install.describe_environment()
+    install.install(environment)
+    return environment
+
+
+@pytest.fixture(scope="session")
+def region(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalRegion]:
+    """One local AWS region for the whole test run; each test makes clusters of its own in it."""
+    from local_aws.testing import LocalRegion
+
+    directory: Path = tmp_path_factory.mktemp("region")
+    with LocalRegion(directory) as region:
+        yield region
+
+
+@pytest.fixture(scope="session")
+def airflow_connections(region: LocalRegion) -> dict[str, str]:
+    """Environment variables that are Airflow's connections `aws_default` and `hpc_head_node` to the local region."""
+    aws = {
+        "conn_type": "aws",
+        "login": region.access_key_id,
+        "password": region.secret_access_key,
+        "extra": {"endpoint_url": region.endpoint_url, "region_name": region.region},
+    }
+    ssh = {
+        "conn_type": "ssh",
+        "login": region.ssh_user,
+        "port": region.ssh_port,
+        "extra": {"key_file": str(region.private_key)},
+    }
+    return {"AIRFLOW_CONN_AWS_DEFAULT": json.dumps(aws), "AIRFLOW_CONN_HPC_HEAD_NODE": json.dumps(ssh)}
+
+
+@pytest.fixture
+def connections(airflow_connections: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set those connections for one test."""
+    for variable, value in airflow_connections.items():
+        monkeypatch.setenv(variable, value)
