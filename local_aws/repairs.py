@@ -1,0 +1,107 @@
+"""Small things that AWS does and moto does otherwise, each met by the unmodified `pcluster` command."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+from unittest import mock
+
+from moto.ec2.models.elastic_block_store import Volume
+from moto.ec2.responses import EC2Response
+from moto.fsx.models import FileSystem
+from moto.iam.access_control import IAMPolicyStatement, PermissionResult
+from moto.logs.models import LogGroup, LogsBackend, logs_backends
+from moto.moto_api._internal import mock_random
+from moto.route53.models import FakeZone, route53_backends
+
+from local_aws.patching import add, replace
+
+
+def install() -> None:
+    """Repair moto in place."""
+    _evaluate_bucket_policy_conditions()
+    _export_logs_under_the_task_id()
+    _delete_hosted_zones()
+    _reuse_retained_log_groups()
+    _tell_the_life_cycle_of_file_systems()
+    _describe_placement_groups()
+    _delete_volumes()
+
+
+def _evaluate_bucket_policy_conditions() -> None:
+    """Alone, moto ignores conditions, so ParallelCluster's "deny unless TLS" would deny everything here."""
+    original = IAMPolicyStatement.is_action_permitted
+
+    def is_action_permitted(
+        self: Any, action: str, resource: str = "*", principal: Any = None, incoming: Any = None
+    ) -> Any:
+        statement = self._statement
+        if statement.get("Resource") and principal is None:
+            addressee = statement.get("Principal")
+            if isinstance(addressee, dict) and "AWS" not in addressee:
+                return PermissionResult.NEUTRAL
+            if ((statement.get("Condition") or {}).get("Bool") or {}).get("aws:SecureTransport") == "false":
+                return PermissionResult.NEUTRAL
+        return original(self, action, resource, principal, incoming)
+
+    replace(IAMPolicyStatement, "is_action_permitted", is_action_permitted)
+
+
+def _export_logs_under_the_task_id() -> None:
+    """CloudWatch writes `<prefix>/<task id>/<stream>/`; moto writes another random id for each stream."""
+    original = LogsBackend.create_export_task
+
+    def create_export_task(self: Any, *args: Any, **kwargs: Any) -> Any:
+        task_id = uuid.uuid4()
+        with mock.patch.object(mock_random, "uuid4", return_value=task_id):
+            return original(self, *args, **kwargs)
+
+    replace(LogsBackend, "create_export_task", create_export_task)
+
+
+def _delete_hosted_zones() -> None:
+    """Deleting the stack's private zone: moto does nothing."""
+
+    def delete(self: Any, account: str, region: str) -> None:
+        route53_backends[account]["aws"].zones.pop(self.id.replace("/hostedzone/", ""), None)
+
+    add(FakeZone, "delete", delete)
+
+
+def _reuse_retained_log_groups() -> None:
+    """A cluster's log group outlives it and is named by the minute, in which a local cluster may have come and gone."""
+    original = LogGroup.create_from_cloudformation_json
+
+    def create(name: str, document: Any, account_id: str, region_name: str, **kwargs: Any) -> Any:
+        existing = logs_backends[account_id][region_name].groups.get(name)
+        return existing or original(name, document, account_id, region_name, **kwargs)
+
+    replace(LogGroup, "create_from_cloudformation_json", staticmethod(create))
+
+
+def _tell_the_life_cycle_of_file_systems() -> None:
+    """A file system of FSx says in which state it is; moto's leave that out."""
+    original = FileSystem.to_dict
+
+    def to_dict(self: Any) -> Any:
+        return {**original(self), "Lifecycle": "AVAILABLE"}
+
+    replace(FileSystem, "to_dict", to_dict)
+
+
+def _describe_placement_groups() -> None:
+    """Moto knows no placement groups and answers with a server error; there are none, so the list is empty."""
+
+    def describe_placement_groups(self: Any) -> str:
+        return "<DescribePlacementGroupsResponse><placementGroupSet/></DescribePlacementGroupsResponse>"
+
+    add(EC2Response, "describe_placement_groups", describe_placement_groups)
+
+
+def _delete_volumes() -> None:
+    """Deleting a stack's own volume, the shared storage of a cluster without FSx: moto leaves it there."""
+
+    def delete(self: Any, account: str, region: str) -> None:
+        self.ec2_backend.volumes.pop(self.id, None)
+
+    add(Volume, "delete", delete)
