@@ -1,0 +1,539 @@
+"""What a simulation is: one YAML file below config/simulations/, read into one frozen model.
+
+Everything is validated here, once. A wrong value raises `SimulationFileError`, which names file, path, value and
+remedy; nothing falls back to a default.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping
+from datetime import date, timedelta
+from pathlib import Path, PurePosixPath
+from pkgutil import resolve_name
+from typing import Annotated, Any, Literal, get_args
+from urllib.parse import urlsplit
+from zoneinfo import available_timezones
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    StringConstraints,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic_core import ErrorDetails
+
+from hpc.durations import parse_duration, parse_walltime
+from hpc.errors import ConfigurationError
+
+#: The checkout or deployment: the folder that holds plugins/, config/ and include/.
+PROJECT_ROOT = Path(__file__).resolve().parents[2]
+SIMULATIONS_DIR = PROJECT_ROOT / "config" / "simulations"
+CLUSTERS_DIR = PROJECT_ROOT / "config" / "clusters"
+JOB_SCRIPTS_DIR = PROJECT_ROOT / "include" / "job_scripts"
+
+
+# ------------------------------------------------------------------------------------------------ words of the field
+def _read_duration(value: object) -> object:
+    try:
+        return parse_duration(value) if isinstance(value, str) else value
+    except OverflowError as error:
+        raise ValueError(f"{value!r} is too long") from error
+
+
+def _read_walltime(value: object) -> object:
+    return parse_walltime(value) if isinstance(value, str) else value
+
+
+def _positive(value: timedelta) -> timedelta:
+    if value <= timedelta(0):
+        raise ValueError("must be longer than 0 s")
+    return value
+
+
+def _slurm_walltime(value: timedelta) -> timedelta:
+    if value < timedelta(minutes=1):
+        raise ValueError("must be at least 00:01:00, the smallest walltime that Slurm knows")
+    return value
+
+
+def _seconds(value: timedelta) -> float:
+    return value.total_seconds()
+
+
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(_read_duration),
+    AfterValidator(_positive),
+    PlainSerializer(_seconds, return_type=float),
+    WithJsonSchema({"type": "string", "pattern": r"^(\d+[dhms])+$", "examples": ["90s", "15m", "2h", "1d12h"]}),
+]
+Walltime = Annotated[
+    timedelta,
+    BeforeValidator(_read_walltime),
+    AfterValidator(_slurm_walltime),
+    PlainSerializer(_seconds, return_type=float),
+    WithJsonSchema(
+        {"type": "string", "pattern": r"^(\d+-)?\d{1,2}:\d{2}:\d{2}$", "examples": ["00:30:00", "1-12:00:00"]}
+    ),
+]
+
+
+def _time_zone(value: str) -> str:
+    if value not in available_timezones():
+        raise ValueError(f"no such time zone{_did_you_mean(value, available_timezones())}")
+    return value
+
+
+def _file_name(value: str) -> str:
+    """Accept a relative path that stays where it is put: no `..`, no root, no control characters, no leading dash."""
+    path = PurePosixPath(value)
+    if path.is_absolute() or ".." in path.parts or not path.parts:
+        raise ValueError("must be a relative path without '..'")
+    if any(ord(character) < 32 or character == "\\" for character in value):
+        raise ValueError("must not contain control characters or backslashes")
+    if any(part.startswith("-") for part in path.parts):
+        raise ValueError("no part of it may begin with '-'")
+    return value
+
+
+TimeZone = Annotated[str, AfterValidator(_time_zone)]
+FileName = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(_file_name)]
+Glob = FileName
+#: Becomes the DAG id and the beginning of the cluster's name.
+SimulationName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
+#: Becomes the environment variable PARAM_<NAME> of the job.
+ParameterName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+QueueName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,24}$")]
+#: What AWS allows in the value of a tag.
+TagValue = Annotated[str, StringConstraints(pattern=r"^[\w .:/=+@-]+$", max_length=256)]
+#: What Airflow takes as the tag of a DAG.
+DagTag = Annotated[str, StringConstraints(min_length=1, max_length=100)]
+BucketName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
+KeyPrefix = Annotated[str, StringConstraints(pattern=r"^[\w!.*'()-]+(/[\w!.*'()-]+)*$", max_length=512)]
+ConnectionId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:-]+$", max_length=200)]
+AlarmName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,127}$")]
+#: JSON has no infinity and no NaN, and neither does a trigger form.
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Memory = Annotated[str, StringConstraints(pattern=r"^\d+[KMGT]?$")]
+
+
+class Model(BaseModel):
+    """Frozen, and closed to keys that it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+# ------------------------------------------------------------------------------------------------ job parameters
+class _Parameter(Model):
+    description: str = Field("", description="Shown beside the field of the trigger form.")
+
+
+def _check_bounds(value: float, minimum: float | None, maximum: float | None) -> None:
+    if minimum is not None and value < minimum:
+        raise ValueError(f"default = {value}: is less than the minimum, {minimum}")
+    if maximum is not None and value > maximum:
+        raise ValueError(f"default = {value}: is more than the maximum, {maximum}")
+
+
+class IntegerParameter(_Parameter):
+    """A whole number."""
+
+    type: Literal["integer"]
+    default: int
+    minimum: int | None = None
+    maximum: int | None = None
+
+    @model_validator(mode="after")
+    def _default_fits(self) -> IntegerParameter:
+        _check_bounds(self.default, self.minimum, self.maximum)
+        return self
+
+
+class NumberParameter(_Parameter):
+    """A floating point number."""
+
+    type: Literal["number"]
+    default: Finite
+    minimum: Finite | None = None
+    maximum: Finite | None = None
+
+    @model_validator(mode="after")
+    def _default_fits(self) -> NumberParameter:
+        _check_bounds(self.default, self.minimum, self.maximum)
+        return self
+
+
+class StringParameter(_Parameter):
+    """A text. It reaches the job byte for byte; the job script has to quote it."""
+
+    type: Literal["string"]
+    default: str
+    pattern: str | None = Field(None, description="A regular expression that the whole value has to match.")
+    max_length: int = Field(1024, ge=1, le=65_536)
+    enum: tuple[str, ...] | None = Field(None, description="The values to choose from.")
+
+    @model_validator(mode="after")
+    def _default_fits(self) -> StringParameter:
+        if self.enum is not None and self.default not in self.enum:
+            raise ValueError(f"default = {self.default!r}: is not one of {', '.join(self.enum)}")
+        if len(self.default) > self.max_length:
+            raise ValueError(f"default = {self.default!r}: is longer than max_length, {self.max_length}")
+        try:
+            matches = re.search(self.whole_pattern, self.default)
+        except re.error as error:
+            raise ValueError(f"pattern = {self.pattern!r}: is no regular expression: {error}") from error
+        if not matches:
+            raise ValueError(f"default = {self.default!r}: does not match the pattern {self.pattern}")
+        return self
+
+    @property
+    def whole_pattern(self) -> str:
+        """The pattern as JSON Schema takes it, which only searches; Python's `$` would let a line end through."""
+        # A NUL cannot be in an environment variable, so it is refused before the job exists.
+        return r"^[^\x00]*$" if self.pattern is None else rf"^(?:{self.pattern})$(?!\n)"
+
+
+class BooleanParameter(_Parameter):
+    """A switch. The job sees `true` or `false`."""
+
+    type: Literal["boolean"]
+    default: bool
+
+
+Parameter = Annotated[
+    IntegerParameter | NumberParameter | StringParameter | BooleanParameter, Field(discriminator="type")
+]
+
+
+def parameter_schema(parameter: Parameter) -> dict[str, Any]:
+    """Return the JSON Schema that Airflow checks a trigger's value against, default left out."""
+    schema: dict[str, Any] = {"type": parameter.type}
+    if isinstance(parameter, IntegerParameter | NumberParameter):
+        bounds = {"minimum": parameter.minimum, "maximum": parameter.maximum}
+        schema |= {name: bound for name, bound in bounds.items() if bound is not None}
+    if isinstance(parameter, StringParameter):
+        schema |= {"pattern": parameter.whole_pattern, "maxLength": parameter.max_length}
+        schema |= {"enum": list(parameter.enum)} if parameter.enum else {}
+    return schema
+
+
+# ------------------------------------------------------------------------------------------------ parts of a simulation
+class Schedule(Model):
+    """When the simulation starts by itself: a cron expression or one of Airflow's timetables."""
+
+    cron: str | None = Field(None, description="A cron expression or preset, for example '0 2 * * *' or '@daily'.")
+    timetable: str | None = Field(None, description="The import path of an Airflow timetable class.")
+    timetable_arguments: dict[str, Any] = Field(default_factory=dict)
+    timezone: TimeZone = "UTC"
+    start: date | None = Field(None, description="The first day; from now on if left out.")
+    catchup: bool = Field(False, description="Also run for the intervals missed since `start`.")
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Schedule:
+        if (self.cron is None) == (self.timetable is None):
+            raise ValueError("give either cron or timetable; leave the whole schedule out for manual runs only")
+        if self.catchup and self.start is None:
+            raise ValueError("catchup needs start, the day from which runs are made up for")
+        if self.cron is not None:
+            _check_cron(self.cron)
+        if self.timetable is not None:
+            if "timezone" in self.model_fields_set and self.start is None:
+                raise ValueError("timezone is cron's and start's; a timetable takes its own from timetable_arguments")
+            _check_timetable(self.timetable, self.timetable_arguments)
+        return self
+
+
+#: Airflow's names for cron expressions.
+CRON_PRESETS = ("@hourly", "@daily", "@weekly", "@monthly", "@quarterly", "@yearly")
+
+
+def _check_cron(expression: str) -> None:
+    from croniter import croniter
+
+    if expression.startswith("@"):
+        if expression not in CRON_PRESETS:
+            raise ValueError(f"{expression!r} is no cron preset; choose from {', '.join(CRON_PRESETS)}")
+    # A sixth field would be seconds: a cluster a second.
+    elif len(expression.split()) != 5 or not croniter.is_valid(expression):
+        raise ValueError(f"{expression!r} is no cron expression; it has five fields, for example '0 2 * * *'")
+
+
+def _check_timetable(path: str, arguments: Mapping[str, Any]) -> None:
+    """Make a timetable as the DAG will. What somebody's class raises has to stop this one DAG and no other."""
+    from airflow.sdk.bases.timetable import BaseTimetable
+    from airflow.timetables.base import Timetable
+
+    try:
+        made = resolve_name(path)(**arguments)
+    except Exception as error:
+        raise ValueError(f"timetable {path} cannot be made: {type(error).__name__}: {error}") from error
+    if not isinstance(made, BaseTimetable | Timetable):
+        # A TypeError would pass pydantic by and stop every simulation.
+        raise ValueError(  # noqa: TRY004
+            f"{path} is no timetable; name a class, for example airflow.sdk.MultipleCronTriggerTimetable"
+        )
+
+
+class Cluster(Model):
+    """Which ParallelCluster template makes the cluster, and the values for its placeholders."""
+
+    profile: FileName = Field(description="A template in config/clusters/, without .yaml.")
+    values: dict[str, str | int | float | bool] = Field(default_factory=dict)
+    shared_dir: str = Field(
+        "/fsx", pattern=r"^/[a-z0-9_/-]+$", description="Where the template mounts its shared storage."
+    )
+
+    @property
+    def template(self) -> Path:
+        """The template's file."""
+        return CLUSTERS_DIR / f"{self.profile}.yaml"
+
+
+class Job(Model):
+    """The job script and its typed parameters, which become the fields of the trigger form."""
+
+    script: FileName = Field(description="A file in include/job_scripts/.")
+    parameters: dict[ParameterName, Parameter] = Field(default_factory=dict)
+
+    @property
+    def path(self) -> Path:
+        """The script's file."""
+        return JOB_SCRIPTS_DIR / self.script
+
+
+class Resources(Model):
+    """What the job asks Slurm for."""
+
+    nodes: int = Field(1, ge=1, le=1000)
+    tasks_per_node: int = Field(1, ge=1, le=1024)
+    cpus_per_task: int = Field(1, ge=1, le=1024)
+    walltime: Walltime
+    partition: QueueName = "compute"
+    memory: Memory | None = Field(None, description="Memory per node as sbatch --mem takes it, for example 4G.")
+    gpus_per_node: int = Field(0, ge=0, le=16)
+
+
+class InputFile(Model):
+    """A file that is put beside the job before it starts."""
+
+    source: str = Field(description="s3://bucket/key, or a file of this repository, for example include/inputs/in.lj.")
+    target: FileName | None = Field(
+        None, description="Its name in the job's folder; the source's own name if left out."
+    )
+
+    @model_validator(mode="after")
+    def _can_be_found(self) -> InputFile:
+        if self.source.startswith("s3://"):
+            parts = urlsplit(self.source)
+            if not parts.netloc or not parts.path.strip("/"):
+                raise ValueError(f"{self.source!r} names no object; write s3://bucket/key")
+            _file_name(self.name)
+        elif "://" in self.source:
+            raise ValueError(f"{self.source!r}: only s3:// and files of the repository can be inputs")
+        else:
+            _file_name(self.source)
+            if not (PROJECT_ROOT / self.source).is_file():
+                raise ValueError(f"there is no file {self.source} in the repository")
+        return self
+
+    @property
+    def name(self) -> str:
+        """The path it gets in the job's folder."""
+        return self.target or PurePosixPath(urlsplit(self.source).path).name
+
+
+class OnPremises(Model):
+    """A site that gets a copy of the results by SFTP."""
+
+    sftp_conn_id: ConnectionId
+    directory: str = Field(pattern=r"^/[^\x00-\x1f]*$", description="An absolute folder on the site.")
+
+
+class Export(Model):
+    """Where the results go: s3://bucket/prefix/<cluster name>/."""
+
+    bucket: BucketName | None = Field(None, description="The account's bucket (Variable hpc_site) if left out.")
+    prefix: KeyPrefix | None = Field(None, description="The simulation's name if left out.")
+    on_premises: OnPremises | None = None
+    hold_if_unverified: Duration = Field(
+        timedelta(hours=24),
+        description="How long the cluster is kept, and the alert stays up, when results could not be verified in S3.",
+    )
+
+
+class PostProcessing(Model):
+    """A headless job on the cluster, where the data is, that leaves pictures."""
+
+    script: FileName = Field(description="A file in include/job_scripts/.")
+    pictures: tuple[Glob, ...] = Field(("*.png",), min_length=1, description="Globs in the job's folder.")
+    walltime: Walltime = timedelta(minutes=10)
+    inputs: tuple[InputFile, ...] = ()
+
+    @property
+    def path(self) -> Path:
+        """The script's file."""
+        return JOB_SCRIPTS_DIR / self.script
+
+
+class Monitoring(Model):
+    """The CloudWatch alarms that are watched while the job runs."""
+
+    alarms: tuple[AlarmName, ...] = Field(
+        ("HeadNode",), description="Names as ParallelCluster makes them, without the cluster's name before them."
+    )
+    on_alarm: Literal["warn", "fail"] = "warn"
+
+
+class KeepFor(Model):
+    """Keep the cluster of a failed run for people to look at; it is deleted when the time is over."""
+
+    keep_for: Duration
+
+
+class Connections(Model):
+    """Airflow connections: credentials, endpoint, and the SSH user, key and port come from these alone."""
+
+    aws: ConnectionId = "aws_default"
+    ssh: ConnectionId = "hpc_head_node"
+
+
+class SimulationConfig(Model):
+    """One simulation: one YAML file, one DAG."""
+
+    name: SimulationName
+    description: str = Field(min_length=1)
+    owner: TagValue
+    tags: tuple[DagTag, ...] = ()
+    schedule: Schedule | None = None
+    cluster: Cluster
+    job: Job
+    resources: Resources
+    inputs: tuple[InputFile, ...] = ()
+    outputs: tuple[Glob, ...] = Field(min_length=1, description="Globs in the job's folder; ** goes into folders.")
+    export: Export | Literal["discard"] = Field(
+        Export(),
+        description="'discard' says that the results may be lost: the cluster is deleted without them.",
+    )
+    postprocess: PostProcessing | None = None
+    monitoring: Monitoring = Monitoring()
+    retries: int | None = Field(
+        None,
+        ge=0,
+        le=20,
+        description="Retries of every task but hold_cluster and delete_cluster, instead of the policies' own.",
+    )
+    deadline: Duration = Field(timedelta(hours=12), description="How long a whole run may take, cluster included.")
+    on_failure: Literal["delete"] | KeepFor = "delete"
+    connections: Connections = Connections()
+
+    @model_validator(mode="after")
+    def _files_exist(self) -> SimulationConfig:
+        files = [("cluster.profile", self.cluster.template), ("job.script", self.job.path)]
+        if self.postprocess is not None:
+            files.append(("postprocess.script", self.postprocess.path))
+        for where, file in files:
+            if not file.is_file():
+                others = sorted(other.name for other in file.parent.glob("*") if other.is_file())
+                raise ValueError(
+                    f"{where}: there is no {file.relative_to(PROJECT_ROOT)}{_did_you_mean(file.name, others)}"
+                )
+        if self.resources.walltime >= self.deadline:
+            raise ValueError("deadline: must be longer than resources.walltime, for the cluster takes time as well")
+        if self.export == "discard" and self.postprocess is not None:
+            raise ValueError("postprocess: its pictures would be lost with export: discard; leave out one of both")
+        names = [file.name for file in self.inputs]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"inputs: {', '.join(sorted(twice))} is the target of more than one input")
+        return self
+
+
+class Site(Model):
+    """The facts of an AWS account that every simulation shares: Airflow's Variable `hpc_site`, a JSON object."""
+
+    region: str = Field(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")
+    head_node_subnet_id: str = Field(pattern=r"^subnet-[0-9a-f]+$")
+    compute_subnet_id: str = Field(pattern=r"^subnet-[0-9a-f]+$")
+    key_name: str = Field(min_length=1)
+    bucket: BucketName
+
+
+# ------------------------------------------------------------------------------------------------ reading files
+class SimulationFileError(ConfigurationError):
+    """A simulation file that cannot become a DAG."""
+
+    def __init__(self, file: Path, problems: list[str]) -> None:
+        self.file = file
+        self.problems = problems
+        shown = file.relative_to(PROJECT_ROOT) if file.is_relative_to(PROJECT_ROOT) else file
+        super().__init__("\n".join(f"{shown}: {problem}" for problem in problems))
+
+
+def load_simulation(file: Path) -> SimulationConfig:
+    """Read one simulation. Raises SimulationFileError, which lists every problem of the file at once."""
+    try:
+        document = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "somewhere"
+        raise SimulationFileError(file, [f"{where}: not YAML: {error.problem}"]) from error
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise SimulationFileError(file, [f"cannot be read: {error}"]) from error
+    if not isinstance(document, Mapping):
+        raise SimulationFileError(file, ["must be a mapping of keys such as name, cluster and job"])
+    try:
+        simulation = SimulationConfig.model_validate(document)
+    except ValidationError as error:
+        raise SimulationFileError(file, [describe(problem) for problem in error.errors()]) from error
+    if simulation.name != file.stem:
+        raise SimulationFileError(file, [f"name = {simulation.name!r}: must be the file's name, {file.stem!r}"])
+    return simulation
+
+
+def load_simulations(directory: Path = SIMULATIONS_DIR) -> Iterator[SimulationConfig | SimulationFileError]:
+    """Read every simulation of a folder in the order of their names: a model, or the error that says what is wrong."""
+    for file in sorted(directory.glob("*.y*ml")):
+        try:
+            yield load_simulation(file)
+        except SimulationFileError as error:
+            yield error
+
+
+def describe(problem: ErrorDetails) -> str:
+    """Return one of pydantic's problems as `path = value: what is wrong and what would be right`."""
+    # A union's branch and a discriminator's tag stand in `loc` between the keys; a reader of the file knows neither.
+    path = ".".join(str(part) for part in problem["loc"] if not _is_branch(part)) or "(the whole file)"
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "extra_forbidden":
+        return f"{path}: there is no such key{_did_you_mean(str(problem['loc'][-1]), _known_keys())}"
+    if problem["type"] == "missing":
+        return f"{path}: is missing; every simulation needs it"
+    if isinstance(problem["input"], Mapping):
+        return f"{path}: {message}"
+    return f"{path} = {problem['input']!r}: {message}"
+
+
+def _is_branch(part: int | str) -> bool:
+    tags = {"integer", "number", "string", "boolean"}
+    return isinstance(part, str) and (part in tags or bool(re.match(r"(literal|function|Export|KeepFor)\b", part)))
+
+
+def _did_you_mean(word: str, known: Any) -> str:
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _known_keys() -> set[str]:
+    models: list[type[BaseModel]] = [
+        *(SimulationConfig, Schedule, Cluster, Job, Resources, InputFile, OnPremises, Export, PostProcessing),
+        *(Monitoring, KeepFor, Connections, *get_args(get_args(Parameter)[0])),
+    ]
+    return {name for model in models for name in model.model_fields}

@@ -1,0 +1,54 @@
+"""Which errors are worth another try."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from airflow.sdk import RetryAction
+
+from hpc import errors, retries
+
+
+@pytest.mark.parametrize(
+    ("error", "action"),
+    [
+        (errors.ConfigurationError("x"), RetryAction.FAIL),
+        (errors.PermissionDeniedError("x"), RetryAction.FAIL),
+        (errors.HostKeyError("x"), RetryAction.FAIL),
+        (errors.JobFailedError("x"), RetryAction.FAIL),
+        (errors.HeadNodeBootstrapError("x"), RetryAction.FAIL),
+        (errors.DeadlineExceededError("x"), RetryAction.FAIL),
+        (errors.CapacityError("x"), RetryAction.RETRY),
+        (errors.ThrottlingError("x"), RetryAction.RETRY),
+        (errors.ConnectionLostError("x"), RetryAction.RETRY),
+        (errors.ClusterDeleteFailedError("x"), RetryAction.DEFAULT),
+        (RuntimeError("x"), RetryAction.DEFAULT),
+    ],
+)
+def test_an_error_decides_over_the_retry(error: Exception, action: RetryAction) -> None:
+    assert retries.BY_ERROR.evaluate(error, 1, 3).action is action
+
+
+def test_a_deletion_outlasts_credentials_that_have_to_be_renewed() -> None:
+    decision = retries.DELETION.by_error.evaluate(errors.PermissionDeniedError("expired"), 1, 5)
+    assert decision.action is RetryAction.RETRY
+    assert decision.retry_delay == timedelta(minutes=10)
+    taken = retries.DELETION.by_error.evaluate(errors.ConfigurationError("somebody else's"), 1, 5)
+    assert taken.action is RetryAction.FAIL
+
+
+def test_capacity_waits_longer_than_a_lost_connection() -> None:
+    capacity = retries.BY_ERROR.evaluate(errors.CapacityError("x"), 1, 3).retry_delay
+    connection = retries.BY_ERROR.evaluate(errors.ConnectionLostError("x"), 1, 3).retry_delay
+    assert capacity is not None
+    assert connection is not None
+    assert capacity >= 10 * connection
+
+
+def test_a_policy_is_a_set_of_operator_arguments() -> None:
+    arguments = retries.DELETION.with_retries(7).arguments()
+    assert arguments["retries"] == 7
+    assert arguments["retry_delay"] == retries.DELETION.delay
+    assert arguments["execution_timeout"] > timedelta(0)
+    assert retries.DELETION.with_retries(None) is retries.DELETION
