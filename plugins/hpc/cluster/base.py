@@ -1,0 +1,99 @@
+"""What every operator and sensor of this room has: a cluster's name, an AWS connection, and one `pcluster` at most."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from hpc.cluster.account import Account
+from hpc.cluster.cli import Pcluster
+from hpc.cluster.install import require_installed
+from hpc.cluster.links import CloudFormationStackLink
+from hpc.cluster.stacks import Stack, Target, describe_stack
+from hpc.cluster.triggers import ClusterStackTrigger
+from hpc.errors import ClusterError, DeadlineExceededError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from airflow.sdk import Context
+
+
+class ClusterTask:
+    """Mixed into the operators and sensors: the arguments and talk with AWS that they share."""
+
+    cluster_name: str
+    aws_conn_id: str | None
+    region_name: str | None
+    waiter_delay: float
+    waiter_max_attempts: int
+
+    _pcluster: Pcluster | None = None
+
+    @cached_property
+    def account(self) -> Account:
+        """The AWS account and region that the task works in."""
+        return Account(self.aws_conn_id, self.region_name)
+
+    def pcluster(self) -> Pcluster:
+        """Return `pcluster` with the connection's credentials. Raises ConfigurationError when it is not installed."""
+        self._pcluster = Pcluster(require_installed(), self.account.variables())
+        return self._pcluster
+
+    def on_kill(self) -> None:
+        """End a running `pcluster`; what it started in AWS is adopted by the next try, or deleted by the teardown."""
+        if self._pcluster is not None:
+            self._pcluster.kill()
+
+    def find_stack(self) -> Stack | None:
+        """Return the cluster's stack as it is now; None when there is none."""
+        return describe_stack(self.account.client("cloudformation"), self.cluster_name)
+
+    def stack_trigger(self, stack: str, target: Target, started: float | None = None) -> ClusterStackTrigger:
+        """Return the wait for a stack."""
+        return ClusterStackTrigger(
+            stack=stack,
+            target=target,
+            started=time.time() if started is None else started,
+            aws_conn_id=self.aws_conn_id,
+            region_name=self.region_name or None,
+            waiter_delay=self.waiter_delay,
+            waiter_max_attempts=self.waiter_max_attempts,
+        )
+
+    def show_link(self, context: Context, stack_id: str) -> None:
+        """Make the task's link lead to a stack."""
+        CloudFormationStackLink.persist(
+            context=context,
+            operator=self,
+            region_name=self.account.region,
+            aws_partition=self.account.partition,
+            stack_id=stack_id,
+            endpoint_url=self.account.endpoint_url,
+        )
+
+    def require_success(self, event: Mapping[str, Any] | None, what: str) -> Mapping[str, Any]:
+        """Return the trigger's event unless the wait timed out. Raises DeadlineExceededError; `what` was waited for."""
+        if event is None:
+            raise ClusterError(f"the wait for {what} ended without an event")
+        if event["status"] == "timeout":
+            raise DeadlineExceededError(
+                f"{what} took longer than {self.waiter_delay * self.waiter_max_attempts:g} s; the stack is "
+                f"{event['stack_status']}",
+                remedy="look at the stack's events; raise waiter_max_attempts if it only needs longer",
+            )
+        return event
+
+
+def run_trigger(trigger: ClusterStackTrigger) -> dict[str, Any]:
+    """Wait in the task's own process, for tasks with `deferrable=False`; return the trigger's event."""
+
+    async def first_event() -> dict[str, Any]:
+        async for event in trigger.run():
+            payload: dict[str, Any] = event.payload
+            return payload
+        raise ClusterError("the wait for a stack ended without an event")
+
+    return asyncio.run(first_event())

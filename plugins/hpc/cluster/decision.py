@@ -1,0 +1,47 @@
+"""What to do about a cluster's name that may be in use already. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+
+from hpc.cluster.stacks import Progress, Stack, progress
+from hpc.errors import ConfigurationError
+from hpc.names import TAG_EXPIRES, TAG_PREFIX
+
+
+class Action(Enum):
+    """How a cluster of a name comes to be."""
+
+    CREATE = "create"
+    ADOPT = "adopt"
+    REPLACE = "delete the failed one, then create"
+    WAIT_THEN_CREATE = "wait until the old one is gone, then create"
+
+
+def decide_creation(stack: Stack | None, tags: Mapping[str, str]) -> Action:
+    """Say what to do when `stack` has the name of the cluster that is wanted with `tags`.
+
+    Raises ConfigurationError when the stack bears other tags of ours, or none: then it is somebody else's.
+    """
+    if stack is None or stack.status == "DELETE_COMPLETE":
+        return Action.CREATE
+    require_same_owner(stack, {key: value for key, value in tags.items() if key.startswith(TAG_PREFIX)})
+    if stack.status == "DELETE_IN_PROGRESS":
+        return Action.WAIT_THEN_CREATE
+    failed = progress(stack.status, "CREATE_COMPLETE") is Progress.FAILED
+    return Action.REPLACE if failed else Action.ADOPT
+
+
+def require_same_owner(stack: Stack, tags: Mapping[str, str]) -> None:
+    """Raise ConfigurationError unless the stack bears `tags`; the expiry may differ, for a new try renders another."""
+    other = [
+        f"{key} is {stack.tags.get(key)!r}, not {value!r}"
+        for key, value in tags.items()
+        if key != TAG_EXPIRES and stack.tags.get(key) != value
+    ]
+    if other:
+        raise ConfigurationError(
+            f"The name {stack.name} belongs to another cluster ({stack.status}): tag {'; tag '.join(other)}",
+            remedy="choose another cluster_name, or delete that cluster if nobody needs it",
+        )

@@ -1,0 +1,131 @@
+"""The pause between the end of a run and the deletion of its cluster: none when all went well.
+
+Two things hold a cluster back: results that are not safe in S3 yet, and a simulation that asked to keep failed clusters
+for people to look at. Both end by themselves, so nothing is left running for ever; the wait is deferred and costs no
+worker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from airflow.providers.standard.triggers.temporal import DateTimeTrigger
+from airflow.sdk import BaseOperator
+
+from hpc.durations import format_duration
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+FAILED = frozenset({"failed", "upstream_failed"})
+
+
+@dataclass(frozen=True)
+class Hold:
+    """Why a cluster is kept, and for how long."""
+
+    reason: str
+    duration: timedelta
+
+
+def decide_hold(
+    states: Mapping[str, str | None],
+    *,
+    created_by: str,
+    reached_by: str,
+    exported_by: str | None,
+    keep_for: timedelta | None,
+    hold_if_unverified: timedelta,
+) -> Hold | None:
+    """Say whether a finished run's cluster has to wait before it is deleted.
+
+    `states` are the run's task states by task id; a task without one has not run. `exported_by` is None when the
+    simulation discards its results. The longer of two reasons wins.
+    """
+    holds: list[Hold] = []
+    if states.get(created_by) != "success":
+        return None
+    failed = sorted(task for task, state in states.items() if state in FAILED)
+    if exported_by is not None and states.get(reached_by) == "success" and states.get(exported_by) != "success":
+        reason = f"a job may have run, but {exported_by} did not verify its results in S3"
+        holds.append(Hold(reason, hold_if_unverified))
+    if failed and keep_for is not None:
+        holds.append(Hold(f"the run failed ({', '.join(failed)}) and the simulation says keep_for", keep_for))
+    return max(holds, key=lambda hold: hold.duration, default=None)
+
+
+class HoldClusterOperator(BaseOperator):
+    """Wait before a failed run's cluster is deleted, as long as `decide_hold` says; not at all when all went well.
+
+    To delete a held cluster sooner, mark this task as success. To save the results first, clear the export task: this
+    task is cleared with it and decides anew.
+
+    :param cluster_name: the cluster that is held (templated)
+    :param created_by: task id whose success means that there may be a cluster
+    :param reached_by: task id whose success means that a job may have been submitted, and left results
+    :param exported_by: task id whose success means that the results are verified in S3; None when they may be lost
+    :param keep_for: how long a failed run's cluster is kept for people to look at; None to delete it at once
+    :param hold_if_unverified: how long a cluster with unsaved results is kept
+    """
+
+    template_fields = ("cluster_name",)
+    ui_color = "#f3e2b3"
+
+    def __init__(
+        self,
+        *,
+        cluster_name: str,
+        created_by: str,
+        reached_by: str,
+        exported_by: str | None,
+        keep_for: timedelta | None,
+        hold_if_unverified: timedelta,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.cluster_name = cluster_name
+        self.created_by = created_by
+        self.reached_by = reached_by
+        self.exported_by = exported_by
+        self.keep_for = keep_for
+        self.hold_if_unverified = hold_if_unverified
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Defer until the hold is over; return {"held": reason or None, "seconds": length}."""
+        instance = context["ti"]
+        states = instance.get_task_states(dag_id=instance.dag_id, run_ids=[instance.run_id])[instance.run_id]
+        hold = decide_hold(
+            {task: state for task, state in states.items() if task != self.task_id},
+            created_by=self.created_by,
+            reached_by=self.reached_by,
+            exported_by=self.exported_by,
+            keep_for=self.keep_for,
+            hold_if_unverified=self.hold_if_unverified,
+        )
+        if hold is not None:
+            self.wait(hold)
+        self.log.info("Nothing holds cluster %s back: it can be deleted.", self.cluster_name)
+        return {"held": None, "seconds": 0}
+
+    def wait(self, hold: Hold) -> NoReturn:
+        """Say loudly that the cluster is kept, and defer until the hold is over."""
+        until = datetime.now(UTC) + hold.duration
+        self.log.error(
+            "Cluster %s is KEPT RUNNING, and costs money, for %s (until %s): %s.\n"
+            "  What to do: look at the failed tasks' logs; clear the export to save the results; mark this task as "
+            "success to delete the cluster now.",
+            *(self.cluster_name, format_duration(hold.duration), until.isoformat(timespec="seconds"), hold.reason),
+        )
+        self.defer(
+            trigger=DateTimeTrigger(moment=until),
+            method_name="execute_complete",
+            kwargs={"reason": hold.reason, "seconds": hold.duration.total_seconds()},
+        )
+
+    def execute_complete(self, context: Context, event: Any, reason: str, seconds: float) -> dict[str, Any]:
+        """Return why and how long the cluster was held."""
+        self.log.warning("The hold on cluster %s is over (%s): it is deleted now.", self.cluster_name, reason)
+        return {"held": reason, "seconds": seconds}

@@ -1,0 +1,459 @@
+"""Steps 1, 2, 3, 5 and 13: install ParallelCluster, render the configuration, create, verify and delete a cluster."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow.providers.standard.triggers.temporal import TimeDeltaTrigger
+from airflow.sdk import BaseOperator
+
+from hpc import names
+from hpc.aws_errors import aws_errors
+from hpc.cluster import install, leftovers, template, verification
+from hpc.cluster.answers import ClusterNotFoundError, validation_lines
+from hpc.cluster.base import ClusterTask, run_trigger
+from hpc.cluster.decision import Action, decide_creation, require_same_owner
+from hpc.cluster.links import CloudFormationStackLink
+from hpc.cluster.log_groups import seconds_until_name_is_free
+from hpc.cluster.sensors import diagnose
+from hpc.cluster.stacks import Stack
+from hpc.errors import ClusterError, ConfigurationError, HpcError, LeftoversError
+
+if TYPE_CHECKING:
+    from airflow.sdk import BaseOperatorLink, Context
+
+STACK_LINK: tuple[BaseOperatorLink, ...] = (CloudFormationStackLink(),)
+ORANGE = "#ff9900"
+
+
+class ParallelClusterInstallOperator(BaseOperator):
+    """Install the AWS ParallelCluster that the project's lock pins, in an environment of its own, unless it is there.
+
+    Returns `{"version", "executable"}`. Safe to repeat, and to run at the same time from several tasks.
+    """
+
+    ui_color = ORANGE
+
+    def execute(self, context: Context) -> dict[str, str]:
+        """Install."""
+        environment = install.describe_environment()
+        began = time.monotonic()
+        if install.install(environment, say=self.log.info):
+            self.log.info("Installed in %.1f s.", time.monotonic() - began)
+        else:
+            self.log.info("AWS ParallelCluster %s is installed in %s.", environment.version, environment.root)
+        return {"version": environment.version, "executable": str(environment.executable)}
+
+
+class RenderClusterConfigOperator(ClusterTask, BaseOperator):
+    """Make a cluster configuration from a template and have ParallelCluster check it, first offline, then as a dry run.
+
+    Returns the configuration, YAML, which is also the rendered field `cluster_config`. Raises ConfigurationError
+    that names all that is wrong; nothing is created in AWS, so it can be repeated at will.
+
+    :param cluster_name: (templated)
+    :param template: path of the ParallelCluster template; see `hpc.cluster.template` for its placeholders
+    :param values: what the template may use (templated)
+    :param overrides: what the template has to use; wins over `values` (templated)
+    :param tags: put on the cluster and on everything in it (templated)
+    :param aws_conn_id: Airflow connection with AWS credentials, region and endpoint
+    :param region_name: AWS region instead of the connection's (templated)
+    """
+
+    template_fields: Sequence[str] = ("cluster_name", "values", "overrides", "tags", "region_name", "cluster_config")
+    template_fields_renderers: ClassVar[dict[str, str]] = {"cluster_config": "yaml", "values": "json", "tags": "json"}
+    overwrite_rtif_after_execution = True
+    ui_color = ORANGE
+
+    def __init__(
+        self,
+        *,
+        cluster_name: str,
+        template: str,
+        values: Mapping[str, template.Value] | None = None,
+        overrides: Mapping[str, template.Value] | None = None,
+        tags: Mapping[str, str] | None = None,
+        aws_conn_id: str | None = "aws_default",
+        region_name: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.cluster_name = cluster_name
+        self.template = template
+        self.values = dict(values or {})
+        self.overrides = dict(overrides or {})
+        self.tags = dict(tags or {})
+        self.aws_conn_id = aws_conn_id
+        self.region_name = region_name
+        #: Filled by `execute`, so that the UI shows the configuration among the rendered fields.
+        self.cluster_config = ""
+
+    def execute(self, context: Context) -> str:
+        """Render and validate."""
+        pcluster = self.pcluster()
+        source = Path(self.template)
+        try:
+            text = source.read_text(encoding="utf-8")
+        except OSError as error:
+            raise ConfigurationError(f"the cluster template {source} cannot be read: {error}") from error
+        config = template.render_template(
+            text,
+            source=source.name,
+            facts=self.values,
+            overrides=self.overrides,
+            tags=self.tags,
+            region=pcluster.region,
+        )
+        self.cluster_config = config
+        self.log.info("The configuration of cluster %s:\n%s", self.cluster_name, config)
+        problems = pcluster.check_schema(self.cluster_name, config)
+        if problems:
+            lines = "\n".join(f"  {problem}" for problem in problems)
+            raise ConfigurationError(
+                f"{source.name}: ParallelCluster's schema refuses the configuration:\n{lines}",
+                remedy="correct the template; the keys are in ParallelCluster's configuration reference",
+            )
+        answer = pcluster.dry_run(self.cluster_name, config)
+        for line in validation_lines(answer):
+            self.log.warning("%s", line)
+        self.log.info("ParallelCluster would create this cluster: schema and dry run found nothing wrong.")
+        return config
+
+
+class ParallelClusterCreateOperator(ClusterTask, BaseOperator):
+    """Create a cluster, or adopt the one that an earlier try of the same run has begun.
+
+    Looks before it acts: a stack of this name that bears the same tags and is being made or is ready is adopted; a
+    failed one is deleted first; somebody else's is left alone with a ConfigurationError. Returns `{"cluster_name",
+    "stack_id", "adopted"}`.
+
+    :param cluster_name: (templated)
+    :param cluster_config: the configuration as YAML; gets tags that name DAG and run unless it has them (templated)
+    :param rollback_on_failure: whether CloudFormation removes what it made when something fails; without it all
+        stays for a look until the cluster is deleted
+    :param wait_for_completion: wait until the stack is created, with its events in the log
+    :param aws_conn_id: Airflow connection with AWS credentials, region and endpoint
+    :param region_name: AWS region instead of the connection's (templated)
+    :param deferrable: wait in the triggerer instead of on a worker
+    :param waiter_delay: longest pause between two questions, in seconds
+    :param waiter_max_attempts: the wait ends after waiter_delay x waiter_max_attempts seconds
+    """
+
+    template_fields: Sequence[str] = ("cluster_name", "cluster_config", "region_name")
+    template_fields_renderers: ClassVar[dict[str, str]] = {"cluster_config": "yaml"}
+    operator_extra_links = STACK_LINK
+    ui_color = ORANGE
+
+    def __init__(
+        self,
+        *,
+        cluster_name: str,
+        cluster_config: str,
+        rollback_on_failure: bool = True,
+        wait_for_completion: bool = True,
+        aws_conn_id: str | None = "aws_default",
+        region_name: str | None = None,
+        deferrable: bool = True,
+        waiter_delay: float = 15,
+        waiter_max_attempts: int = 360,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.cluster_name = cluster_name
+        self.cluster_config = cluster_config
+        self.rollback_on_failure = rollback_on_failure
+        self.wait_for_completion = wait_for_completion
+        self.aws_conn_id = aws_conn_id
+        self.region_name = region_name
+        self.deferrable = deferrable
+        self.waiter_delay = waiter_delay
+        self.waiter_max_attempts = waiter_max_attempts
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Look, then create, adopt or replace."""
+        config = self._identified_config(context)
+        stack = self.find_stack()
+        action = decide_creation(stack, template.read_tags(config))
+        if stack is None or action is Action.CREATE:
+            return self._create_when_name_is_free(context)
+        self.show_link(context, stack.id)
+        if action is Action.ADOPT:
+            self.log.info("Cluster %s is %s already: adopted.", self.cluster_name, stack.status)
+            return self._created(context, stack.id, adopted=True)
+        if action is Action.REPLACE:
+            self.log.warning("Stack %s of an earlier try is %s: deleted first.", stack.name, stack.status)
+            self._delete_stack(stack.id)
+        else:
+            self.log.info("Stack %s of an earlier try is being deleted: waiting for its end.", stack.name)
+        trigger = self.stack_trigger(stack.id, "DELETE_COMPLETE")
+        if self.deferrable:
+            self.defer(trigger=trigger, method_name="create_after_deletion")
+        return self.create_after_deletion(context, run_trigger(trigger))
+
+    def create_after_deletion(self, context: Context, event: dict[str, Any] | None) -> dict[str, Any]:
+        """Create the cluster now that the failed one is gone."""
+        gone = self.require_success(event, f"the deletion of the failed cluster {self.cluster_name}")
+        if gone["status"] != "success":
+            raise diagnose(self, gone, "DELETE_COMPLETE")
+        return self._create_when_name_is_free(context)
+
+    def create_now(self, context: Context, event: Any = None) -> dict[str, Any]:
+        """Create the cluster now that its log group can have a name of its own."""
+        return self._create(context, self._identified_config(context))
+
+    def execute_complete(self, context: Context, event: dict[str, Any] | None, adopted: bool = False) -> dict[str, Any]:
+        """Return the created cluster, or raise why it was not created."""
+        reached = self.require_success(event, f"the creation of cluster {self.cluster_name}")
+        if reached["status"] != "success":
+            raise diagnose(self, reached, "CREATE_COMPLETE")
+        return self._result(reached["stack_id"], adopted)
+
+    def _identified_config(self, context: Context) -> str:
+        run = {
+            names.TAG_SIMULATION: names.tag_value(context["ti"].dag_id),
+            names.TAG_RUN_ID: names.tag_value(context["ti"].run_id),
+        }
+        return template.add_tags(self.cluster_config, run)
+
+    def _create_when_name_is_free(self, context: Context) -> dict[str, Any]:
+        groups = leftovers.find_kept(self.cluster_name, self.account.client)
+        wait = seconds_until_name_is_free(groups, datetime.now(UTC))
+        if wait:
+            self.log.info("The log group %s is of this very minute: creating in %.0f s.", groups[-1], wait)
+            if self.deferrable:
+                self.defer(trigger=TimeDeltaTrigger(timedelta(seconds=wait)), method_name="create_now")
+            time.sleep(wait)
+        return self.create_now(context)
+
+    def _create(self, context: Context, config: str) -> dict[str, Any]:
+        self.log.info("Creating cluster %s with pcluster create-cluster.", self.cluster_name)
+        try:
+            answer = self.pcluster().create(self.cluster_name, config, rollback_on_failure=self.rollback_on_failure)
+        except HpcError:
+            # A create of an earlier try may have got through in between: what counts is what CloudFormation has now.
+            stack = self.find_stack()
+            if stack is None or decide_creation(stack, template.read_tags(config)) is not Action.ADOPT:
+                raise
+            self.log.warning("pcluster complained, but cluster %s is %s: adopted.", stack.name, stack.status)
+            self.show_link(context, stack.id)
+            return self._created(context, stack.id, adopted=True)
+        for line in validation_lines(answer):
+            self.log.warning("%s", line)
+        stack_id = answer["cluster"]["cloudformationStackArn"]
+        self.log.info("CloudFormation is making it: %s", stack_id)
+        self.show_link(context, stack_id)
+        return self._created(context, stack_id, adopted=False)
+
+    def _created(self, context: Context, stack_id: str, *, adopted: bool) -> dict[str, Any]:
+        if not self.wait_for_completion:
+            return self._result(stack_id, adopted)
+        trigger = self.stack_trigger(stack_id, "CREATE_COMPLETE")
+        if self.deferrable:
+            self.defer(trigger=trigger, method_name="execute_complete", kwargs={"adopted": adopted})
+        return self.execute_complete(context, run_trigger(trigger), adopted)
+
+    def _result(self, stack_id: str, adopted: bool) -> dict[str, Any]:
+        return {"cluster_name": self.cluster_name, "stack_id": stack_id, "adopted": adopted}
+
+    def _delete_stack(self, stack_id: str) -> None:
+        with aws_errors():
+            self.account.client("cloudformation").delete_stack(StackName=stack_id)
+
+
+class ParallelClusterVerifyOperator(ClusterTask, BaseOperator):
+    """Ask AWS *and* the head node whether a cluster can work: instance, fleet, FSx, Slurm, shared folder.
+
+    Returns `{"head_node": its address, "scheduler", "slurm_version", "fleet", "partitions", "shared_dirs",
+    "file_systems"}`. Raises ClusterError that names what is not as it has to be.
+
+    :param cluster_name: (templated)
+    :param shared_dir: the folder that jobs will work in; it has to be mounted and writable (templated)
+    :param ssh_conn_id: Airflow connection with the head node's user, key and port
+    :param aws_conn_id: Airflow connection with AWS credentials, region and endpoint
+    :param region_name: AWS region instead of the connection's (templated)
+    """
+
+    template_fields: Sequence[str] = ("cluster_name", "shared_dir", "region_name")
+    operator_extra_links = STACK_LINK
+    ui_color = ORANGE
+
+    def __init__(
+        self,
+        *,
+        cluster_name: str,
+        shared_dir: str = "/fsx",
+        ssh_conn_id: str = "hpc_head_node",
+        aws_conn_id: str | None = "aws_default",
+        region_name: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.cluster_name = cluster_name
+        self.shared_dir = shared_dir
+        self.ssh_conn_id = ssh_conn_id
+        self.aws_conn_id = aws_conn_id
+        self.region_name = region_name
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Ask."""
+        from hpc.head_node.address import find_head_node
+        from hpc.head_node.session import run_session
+
+        stack = self.find_stack()
+        if stack is None:
+            raise ClusterError(f"There is no cluster {self.cluster_name}.", remedy="clear the task that creates it")
+        self.show_link(context, stack.id)
+        address = find_head_node(self.cluster_name, aws_conn_id=self.aws_conn_id, region_name=self.region_name or None)
+        self.log.info("Head node %s runs at %s.", address.instance_id, address.host)
+        file_systems = verification.require_file_systems(self.account.client, stack.id)
+        for name in file_systems:
+            self.log.info("FSx file system %s is AVAILABLE.", name)
+        fleet = verification.require_fleet(self.account.client("dynamodb"), self.cluster_name)
+        self.log.info("The compute fleet is %s.", fleet)
+        seen = run_session(
+            address, self.ssh_conn_id, lambda session: verification.verify_head_node(session, self.shared_dir)
+        )
+        self.log.info(
+            "Slurm %s is up with partitions %s; %s is mounted and writable.",
+            *(seen["slurm_version"], ", ".join(seen["partitions"]), self.shared_dir),
+        )
+        return {"head_node": address.as_dict(), "fleet": fleet, "file_systems": file_systems, **seen}
+
+
+class ParallelClusterDeleteOperator(ClusterTask, BaseOperator):
+    """Delete a cluster and prove that nothing is left of it. A teardown: safe to run twice, and on nothing.
+
+    Returns `{"stack": "gone", "leftovers": [], "kept": log groups, "seconds"}`. Raises ClusterDeleteFailedError
+    with the resources that refused, and LeftoversError that names what is still there after `settle_seconds`.
+
+    :param cluster_name: (templated)
+    :param tags: delete only a cluster that bears these tags, so that a name taken by somebody else stays theirs
+        (templated)
+    :param settle_seconds: how long what AWS still shows after the stack is gone may take to disappear
+    :param aws_conn_id: Airflow connection with AWS credentials, region and endpoint
+    :param region_name: AWS region instead of the connection's (templated)
+    :param deferrable: wait in the triggerer instead of on a worker
+    :param waiter_delay: longest pause between two questions, in seconds
+    :param waiter_max_attempts: the wait ends after waiter_delay x waiter_max_attempts seconds
+    """
+
+    template_fields: Sequence[str] = ("cluster_name", "tags", "region_name")
+    operator_extra_links = STACK_LINK
+    ui_color = ORANGE
+
+    def __init__(
+        self,
+        *,
+        cluster_name: str,
+        tags: Mapping[str, str] | None = None,
+        settle_seconds: float = 300,
+        aws_conn_id: str | None = "aws_default",
+        region_name: str | None = None,
+        deferrable: bool = True,
+        waiter_delay: float = 15,
+        waiter_max_attempts: int = 360,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.cluster_name = cluster_name
+        self.tags = dict(tags or {})
+        self.settle_seconds = settle_seconds
+        self.aws_conn_id = aws_conn_id
+        self.region_name = region_name
+        self.deferrable = deferrable
+        self.waiter_delay = waiter_delay
+        self.waiter_max_attempts = waiter_max_attempts
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Delete, unless it is gone or going already, and wait for the end."""
+        started = time.time()
+        stack = self._living_stack()
+        if stack is not None:
+            return self._delete_and_wait(context, stack, started)
+        # A creation that was ended a moment ago may still get through: Airflow ends a task some seconds after it was
+        # marked, and a teardown starts at once.
+        self.log.info("There is no stack %s: looking again in %.0f s.", self.cluster_name, self.waiter_delay)
+        if self.deferrable:
+            self.defer(
+                trigger=TimeDeltaTrigger(timedelta(seconds=self.waiter_delay)),
+                method_name="look_again",
+                kwargs={"started": started},
+            )
+        time.sleep(self.waiter_delay)
+        return self.look_again(context, started)
+
+    def look_again(self, context: Context, started: float, event: Any = None) -> dict[str, Any]:
+        """Delete what got through after all, or look for what is left of it."""
+        stack = self._living_stack()
+        if stack is not None:
+            return self._delete_and_wait(context, stack, started)
+        self.log.info("There is no stack %s: looking for what may be left of it.", self.cluster_name)
+        return self._prove(context, started, time.time())
+
+    def _living_stack(self) -> Stack | None:
+        stack = self.find_stack()
+        return None if stack is None or stack.status == "DELETE_COMPLETE" else stack
+
+    def _delete_and_wait(self, context: Context, stack: Stack, started: float) -> dict[str, Any]:
+        require_same_owner(stack, self.tags)
+        self.show_link(context, stack.id)
+        if stack.status == "DELETE_IN_PROGRESS":
+            self.log.info("Cluster %s is being deleted already.", self.cluster_name)
+        else:
+            self._delete(stack.id)
+        trigger = self.stack_trigger(stack.id, "DELETE_COMPLETE", started)
+        if self.deferrable:
+            self.defer(trigger=trigger, method_name="execute_complete", kwargs={"started": started})
+        return self.execute_complete(context, run_trigger(trigger), started)
+
+    def execute_complete(self, context: Context, event: dict[str, Any] | None, started: float) -> dict[str, Any]:
+        """Look for what is left now that the stack is gone, or raise why it is not."""
+        reached = self.require_success(event, f"the deletion of cluster {self.cluster_name}")
+        if reached["status"] != "success":
+            raise diagnose(self, reached, "DELETE_COMPLETE")
+        self.log.info("The stack is gone after %.0f s. Looking for what may be left.", time.time() - started)
+        return self._prove(context, started, time.time())
+
+    def prove_again(self, context: Context, started: float, gone: float, event: Any = None) -> dict[str, Any]:
+        """Look again after a pause."""
+        return self._prove(context, started, gone)
+
+    def _delete(self, stack_id: str) -> None:
+        try:
+            self.pcluster().delete(self.cluster_name)
+        except ClusterNotFoundError:
+            self.log.info("pcluster finds no cluster %s any more.", self.cluster_name)
+        except HpcError as error:
+            # Nothing may keep a cluster alive, least of all a broken command on this worker.
+            self.log.warning("pcluster could not delete it, so its stack is deleted directly: %s", error)
+            with aws_errors():
+                self.account.client("cloudformation").delete_stack(StackName=stack_id)
+        else:
+            self.log.info("CloudFormation is deleting cluster %s.", self.cluster_name)
+
+    def _prove(self, context: Context, started: float, gone: float) -> dict[str, Any]:
+        left = leftovers.find_leftovers(self.cluster_name, self.account.client)
+        if not left:
+            kept = leftovers.find_kept(self.cluster_name, self.account.client)
+            self.log.info("Nothing is left of cluster %s. Kept on purpose: %s.", self.cluster_name, kept or "nothing")
+            return {"stack": "gone", "leftovers": [], "kept": kept, "seconds": round(time.time() - started, 1)}
+        names_left = ", ".join(str(thing) for thing in left)
+        if time.time() - gone >= self.settle_seconds:
+            raise LeftoversError(
+                f"Cluster {self.cluster_name} is deleted, but this is still there and may cost money: {names_left}",
+                remedy="clear this task to look again; what stays must be removed by hand in the AWS console",
+            )
+        self.log.info("AWS still shows %s: looking again.", names_left)
+        wait = min(self.waiter_delay, self.settle_seconds)
+        if self.deferrable:
+            self.defer(
+                trigger=TimeDeltaTrigger(timedelta(seconds=wait)),
+                method_name="prove_again",
+                kwargs={"started": started, "gone": gone},
+            )
+        time.sleep(wait)
+        return self._prove(context, started, gone)

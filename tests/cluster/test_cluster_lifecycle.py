@@ -1,0 +1,222 @@
+"""The real pcluster, the local region: a cluster from nothing to nothing, and what goes wrong on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from hpc import errors
+from hpc.cluster.install import HOME_VARIABLE, Environment
+from hpc.cluster.leftovers import find_leftovers
+from hpc.cluster.operators import (
+    ParallelClusterCreateOperator,
+    ParallelClusterDeleteOperator,
+    ParallelClusterInstallOperator,
+    ParallelClusterVerifyOperator,
+    RenderClusterConfigOperator,
+)
+from hpc.cluster.sensors import ParallelClusterSensor
+from hpc.head_node.address import HeadNodeAddress
+from hpc.names import TAG_RUN_ID, TAG_SIMULATION
+
+from .conftest import TEMPLATE
+
+if TYPE_CHECKING:
+    from local_aws.testing import LocalRegion
+
+pytestmark = [pytest.mark.region, pytest.mark.pcluster, pytest.mark.usefixtures("connections", "parallelcluster")]
+
+Drive = Callable[[Any], Any]
+Lines = Callable[[], str]
+#: Moto gives the stack's tags neither to FSx file systems nor to the instances' volumes; `test_leftovers` has those.
+MADE_BY_THE_STACK = {
+    *("CloudFormation stack", "EC2 instance", "network interface", "security group", "launch template"),
+    *("Route 53 zone", "DynamoDB table", "CloudWatch alarm", "CloudWatch dashboard"),
+}
+QUICK: dict[str, Any] = {"waiter_delay": 1, "waiter_max_attempts": 120}
+
+
+def create(name: str, config: str, **arguments: Any) -> ParallelClusterCreateOperator:
+    return ParallelClusterCreateOperator(
+        task_id="create_cluster", cluster_name=name, cluster_config=config, **QUICK, **arguments
+    )
+
+
+def delete(name: str, **arguments: Any) -> ParallelClusterDeleteOperator:
+    return ParallelClusterDeleteOperator(
+        task_id="delete_cluster", cluster_name=name, **{"settle_seconds": 20, **QUICK, **arguments}
+    )
+
+
+def status(region: LocalRegion, name: str) -> str:
+    answer: str = region.client("cloudformation").describe_stacks(StackName=name)["Stacks"][0]["StackStatus"]
+    return answer
+
+
+def test_a_cluster_from_nothing_to_nothing(
+    region: LocalRegion, site: dict[str, Any], drive: Drive, lines: Lines, context: dict[str, Any]
+) -> None:
+    name = "life"
+    installed = drive(ParallelClusterInstallOperator(task_id="install"))
+    assert installed["version"] == "3.16.1"
+
+    render = RenderClusterConfigOperator(
+        task_id="render",
+        cluster_name=name,
+        template=str(TEMPLATE),
+        values=site,
+        overrides={"nodes": 3},
+        tags={TAG_SIMULATION: "lj_melt", TAG_RUN_ID: "manual__2026-11-23"},
+    )
+    config = drive(render)
+    assert render.cluster_config == config
+    assert "MaxCount: 3" in config
+
+    created = drive(create(name, config, wait_for_completion=False))
+    assert created["adopted"] is False
+    again = drive(create(name, config, wait_for_completion=False))
+    assert again == {**created, "adopted": True}
+
+    reached = drive(ParallelClusterSensor(task_id="wait_for_stack", cluster_name=name, **QUICK))
+    assert reached["stack_status"] == "CREATE_COMPLETE"
+    assert reached["stack_id"] == created["stack_id"]
+    assert "HeadNode  AWS::EC2::Instance  CREATE_COMPLETE" in lines()
+    assert f"{name}  AWS::CloudFormation::Stack  CREATE_COMPLETE" in lines()
+    assert context["ti"].xcoms["cloudformation_stack"]["stack_id"] == created["stack_id"]
+
+    verified = drive(ParallelClusterVerifyOperator(task_id="verify_cluster", cluster_name=name))
+    assert HeadNodeAddress.from_dict(verified["head_node"]).cluster_name == name
+    assert verified["partitions"] == {"compute": 3}
+    assert verified["fleet"] == "RUNNING"
+    assert verified["shared_dirs"]["/fsx"]["mount"] == "/fsx"
+    assert len(verified["file_systems"]) == 1
+
+    with pytest.raises(errors.ClusterError, match="/nowhere on the head node of life is not writable"):
+        drive(ParallelClusterVerifyOperator(task_id="verify_cluster", cluster_name=name, shared_dir="/nowhere"))
+
+    # The looks see a cluster that is there, so that an empty answer means something.
+    assert {leftover.kind for leftover in find_leftovers(name, region.client)} >= MADE_BY_THE_STACK
+
+    deleted = drive(delete(name, tags={TAG_RUN_ID: "manual__2026-11-23"}))
+    assert deleted["stack"] == "gone"
+    assert deleted["leftovers"] == []
+    assert [kept.rpartition("-")[0] for kept in deleted["kept"]] == [f"/aws/parallelcluster/{name}"]
+    assert "HeadNode  AWS::EC2::Instance  DELETE_COMPLETE" in lines()
+
+    assert drive(delete(name))["leftovers"] == []
+
+
+def test_a_failed_bootstrap_is_diagnosed_then_replaced_by_the_next_try(
+    faultless: LocalRegion, config: str, drive: Drive, lines: Lines
+) -> None:
+    name = "second-try"
+    faultless.fault("bootstrap", reason="Failed to run chef recipe aws-parallelcluster-slurm::config_head_node")
+
+    with pytest.raises(errors.HeadNodeBootstrapError) as caught:
+        drive(create(name, config, rollback_on_failure=False))
+
+    assert status(faultless, name) == "CREATE_FAILED"
+    message = str(caught.value)
+    assert "(AWS::CloudFormation::WaitCondition): CREATE_FAILED" in message
+    assert "Failed to run chef recipe aws-parallelcluster-slurm::config_head_node" in message
+    assert "ParallelCluster says: HeadNodeBootstrapFailure: Failed to set up the head node." in message
+    assert "What to do: read the bootstrap log" in message
+
+    faultless.fault("clear")
+    result = drive(create(name, config, rollback_on_failure=False))
+
+    assert result["adopted"] is False
+    assert f"Stack {name} of an earlier try is CREATE_FAILED: deleted first." in lines()
+    assert status(faultless, name) == "CREATE_COMPLETE"
+    assert drive(delete(name))["leftovers"] == []
+
+
+def test_a_rollback_is_diagnosed_and_its_stack_deleted(faultless: LocalRegion, config: str, drive: Drive) -> None:
+    name = "rolled-back"
+    faultless.fault("bootstrap", reason="Failed to mount FSX")
+
+    with pytest.raises(errors.HeadNodeBootstrapError, match=r"Failed to mount FSX"):
+        drive(create(name, config, rollback_on_failure=True))
+
+    assert status(faultless, name).startswith("ROLLBACK_")
+    assert drive(delete(name))["leftovers"] == []
+
+
+def test_a_cluster_that_is_not_made_in_time_is_deleted(faultless: LocalRegion, config: str, drive: Drive) -> None:
+    name = "half-made"
+    faultless.fault("delays", create=300, delete=None)
+
+    with pytest.raises(errors.DeadlineExceededError, match=r"longer than 2 s; the stack is CREATE_IN_PROGRESS"):
+        drive(
+            ParallelClusterCreateOperator(
+                task_id="create", cluster_name=name, cluster_config=config, waiter_delay=1, waiter_max_attempts=2
+            )
+        )
+
+    assert status(faultless, name) == "CREATE_IN_PROGRESS"
+    assert drive(delete(name))["leftovers"] == []
+
+
+def test_somebody_elses_cluster_is_neither_adopted_nor_deleted(region: LocalRegion, config: str, drive: Drive) -> None:
+    cloudformation = region.client("cloudformation")
+    template = '{"Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}}'
+    cloudformation.create_stack(StackName="theirs", TemplateBody=template, Tags=[{"Key": "owner", "Value": "they"}])
+
+    with pytest.raises(errors.ConfigurationError, match="The name theirs belongs to another cluster"):
+        drive(create("theirs", config))
+    with pytest.raises(errors.ConfigurationError, match="The name theirs belongs to another cluster"):
+        drive(delete("theirs", tags={TAG_RUN_ID: "manual__2026-11-23"}))
+
+    assert status(region, "theirs") == "CREATE_COMPLETE"
+    cloudformation.delete_stack(StackName="theirs")
+
+
+def test_a_missing_stack_is_an_error_of_the_wait(drive: Drive, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hpc.cluster.triggers.SECONDS_UNTIL_MISSING", 0)
+
+    with pytest.raises(errors.ClusterError, match="There is no stack nosuch in this region"):
+        drive(ParallelClusterSensor(task_id="wait_for_stack", cluster_name="nosuch", **QUICK))
+
+
+def test_without_pcluster_a_cluster_is_deleted_all_the_same(
+    config: str,
+    drive: Drive,
+    lines: Lines,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Any,
+    parallelcluster: Environment,
+) -> None:
+    name = "no-command"
+    drive(create(name, config, wait_for_completion=False))
+    monkeypatch.setenv(HOME_VARIABLE, str(tmp_path))
+
+    with pytest.raises(errors.ConfigurationError, match="is not installed in"):
+        drive(create("never", config))
+    assert drive(delete(name, deferrable=False))["leftovers"] == []
+    assert "its stack is deleted directly" in lines()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ({"instance_type": "c5.tiny"}, r"do not exist: \[c5\.tiny\]"),
+        ({"nodes": "many"}, r"Scheduling\.SlurmQueues\.0\.ComputeResources\.0\.MaxCount: Not a valid integer"),
+        ({"key_name": "nosuch"}, r"ERROR KeyPairValidator: "),
+    ],
+)
+def test_a_wrong_configuration_is_refused_before_anything_exists(
+    region: LocalRegion, site: dict[str, Any], drive: Drive, overrides: dict[str, Any], words: str
+) -> None:
+    render = RenderClusterConfigOperator(
+        task_id="render", cluster_name="wrong", template=str(TEMPLATE), values=site, overrides=overrides
+    )
+
+    with pytest.raises(errors.ConfigurationError, match=words):
+        drive(render)
+
+
+def test_a_template_that_is_not_there_is_a_wrong_configuration(drive: Drive) -> None:
+    with pytest.raises(errors.ConfigurationError, match=r"nosuch\.yaml cannot be read"):
+        drive(RenderClusterConfigOperator(task_id="render", cluster_name="wrong", template="nosuch.yaml"))

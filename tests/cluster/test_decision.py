@@ -1,0 +1,49 @@
+"""Whose name is it, and what is to be done about it."""
+
+from __future__ import annotations
+
+import pytest
+
+from hpc.cluster.decision import Action, decide_creation
+from hpc.cluster.stacks import Stack
+from hpc.errors import ConfigurationError
+from hpc.names import TAG_EXPIRES, TAG_RUN_ID
+
+OURS = {TAG_RUN_ID: "run-1", TAG_EXPIRES: "2026-11-23T10:00:00Z", "project": "demo"}
+
+
+def stack(status: str, tags: dict[str, str] | None = None) -> Stack:
+    return Stack("demo", "arn:demo", status, "", OURS if tags is None else tags)
+
+
+@pytest.mark.parametrize(
+    ("status", "action"),
+    [
+        ("CREATE_IN_PROGRESS", Action.ADOPT),
+        ("CREATE_COMPLETE", Action.ADOPT),
+        ("UPDATE_COMPLETE", Action.ADOPT),
+        ("CREATE_FAILED", Action.REPLACE),
+        ("ROLLBACK_IN_PROGRESS", Action.REPLACE),
+        ("ROLLBACK_COMPLETE", Action.REPLACE),
+        ("DELETE_FAILED", Action.REPLACE),
+        ("DELETE_IN_PROGRESS", Action.WAIT_THEN_CREATE),
+        ("DELETE_COMPLETE", Action.CREATE),
+    ],
+)
+def test_the_status_decides_about_a_stack_of_ours(status: str, action: Action) -> None:
+    assert decide_creation(stack(status), OURS) is action
+
+
+def test_a_free_name_is_created() -> None:
+    assert decide_creation(None, OURS) is Action.CREATE
+
+
+def test_an_expiry_that_was_rendered_anew_makes_no_other_owner() -> None:
+    assert decide_creation(stack("CREATE_COMPLETE"), {**OURS, TAG_EXPIRES: "2027-01-01T00:00:00Z"}) is Action.ADOPT
+
+
+@pytest.mark.parametrize("status", ["CREATE_COMPLETE", "CREATE_FAILED", "DELETE_IN_PROGRESS"])
+@pytest.mark.parametrize("tags", [{}, {TAG_RUN_ID: "run-2"}])
+def test_somebody_elses_stack_is_left_alone(status: str, tags: dict[str, str]) -> None:
+    with pytest.raises(ConfigurationError, match=r"belongs to another cluster .*run-id is .* not 'run-1'"):
+        decide_creation(stack(status, tags), OURS)

@@ -1,0 +1,84 @@
+"""When a cluster is kept before it is deleted."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import TaskDeferred
+
+from hpc.cluster.hold import HoldClusterOperator, decide_hold
+
+HOUR = timedelta(hours=1)
+TASKS: dict[str, Any] = {
+    "created_by": "create_cluster",
+    "reached_by": "connect",
+    "exported_by": "export_results",
+    "keep_for": None,
+    "hold_if_unverified": 24 * HOUR,
+}
+WELL = {
+    "create_cluster": "success",
+    "connect": "success",
+    "submit_job": "success",
+    "run_job": "success",
+    "export_results": "success",
+}
+
+
+@pytest.mark.parametrize(
+    ("states", "options", "hours"),
+    [
+        (WELL, {}, 0),
+        (WELL, {"keep_for": 4 * HOUR}, 0),
+        ({**WELL, "run_job": "failed"}, {}, 0),
+        ({**WELL, "run_job": "failed"}, {"keep_for": 4 * HOUR}, 4),
+        ({**WELL, "export_results": "failed"}, {}, 24),
+        ({**WELL, "export_results": "failed"}, {"keep_for": 4 * HOUR}, 24),
+        ({**WELL, "export_results": "failed"}, {"keep_for": 48 * HOUR}, 48),
+        ({**WELL, "export_results": "skipped"}, {}, 24),
+        ({**WELL, "export_results": None}, {}, 24),
+        ({**WELL, "export_results": "failed"}, {"exported_by": None}, 0),
+        ({**WELL, "submit_job": "failed", "run_job": "upstream_failed", "export_results": "failed"}, {}, 24),
+        ({"create_cluster": "failed"}, {"keep_for": 4 * HOUR}, 0),
+        ({"create_cluster": "success", "wait_for_stack": "failed"}, {}, 0),
+        ({"create_cluster": "success", "wait_for_stack": "failed"}, {"keep_for": 4 * HOUR}, 4),
+        ({}, {"keep_for": 4 * HOUR}, 0),
+    ],
+)
+def test_a_cluster_is_kept_for_results_or_for_people(
+    states: dict[str, str | None], options: dict[str, Any], hours: int
+) -> None:
+    hold = decide_hold(states, **{**TASKS, **options})
+    assert (hold.duration if hold else timedelta(0)) == hours * HOUR
+
+
+class Instance:
+    """The one method of a task instance that the operator asks."""
+
+    dag_id, run_id = "dag", "run"
+
+    def __init__(self, states: dict[str, str | None]) -> None:
+        self.states = states
+
+    def get_task_states(self, dag_id: str, run_ids: list[str]) -> dict[str, Any]:
+        assert (dag_id, run_ids) == ("dag", ["run"])
+        return {"run": self.states}
+
+
+def test_the_operator_defers_until_the_hold_is_over(caplog: pytest.LogCaptureFixture) -> None:
+    operator = HoldClusterOperator(task_id="hold_cluster", cluster_name="melt-1", **TASKS)
+    context: Any = {"ti": Instance({**WELL, "export_results": "failed"})}
+    with pytest.raises(TaskDeferred) as deferred:
+        operator.execute(context)
+    assert deferred.value.kwargs is not None
+    result = operator.execute_complete(context, event=None, **deferred.value.kwargs)
+    assert result["seconds"] == 24 * 3600
+    assert "export_results" in result["held"]
+
+
+def test_the_operator_lets_a_good_run_pass() -> None:
+    operator = HoldClusterOperator(task_id="hold_cluster", cluster_name="melt-1", **TASKS)
+    context: Any = {"ti": Instance({**WELL, "hold_cluster": None})}
+    assert operator.execute(context) == {"held": None, "seconds": 0}
