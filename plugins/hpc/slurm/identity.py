@@ -1,0 +1,108 @@
+"""Who a job is: decided before anything is sent, from what Airflow will say again after any crash."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from hpc.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_DIRECTORY = re.compile(r"/[^\x00-\x1f\x7f\\]*")
+
+
+def job_token(dag_id: str, run_id: str, task_id: str, map_index: int) -> str:
+    """Return the short name of one task instance: the same for every retry, another one for everything else."""
+    text = "\0".join([dag_id, run_id, task_id, str(map_index)])
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def readable_name(*parts: str) -> str:
+    """Return parts joined by dots, of characters only that are safe in a job's and in a file's name."""
+    text = ".".join(part for part in parts if part)
+    return re.sub(r"[^A-Za-z0-9_.-]", "-", text).lstrip("-.")[:80] or "job"
+
+
+@dataclass(frozen=True)
+class JobPlaces:
+    """Where the parts of one task's job are: all below the job's folder on the shared file system."""
+
+    directory: str
+    token: str
+    name: str
+
+    def __post_init__(self) -> None:
+        if not _DIRECTORY.fullmatch(self.directory) or ".." in self.directory.split("/"):
+            raise ConfigurationError(
+                f"directory = {self.directory!r}: must be an absolute path, without '..' and control characters",
+                remedy="use a folder on the cluster's shared file system, for example /fsx/runs/…",
+            )
+
+    @property
+    def root(self) -> str:
+        """The folder of all attempts."""
+        return f"{self.directory}/.slurm/{self.token}"
+
+    def record_dir(self, attempt: int) -> str:
+        """The folder of one attempt: what was sent, and the record of its start and end."""
+        return f"{self.root}/attempt-{attempt}"
+
+    @property
+    def log(self) -> str:
+        """The job's standard output and error, before the attempt's number and `.log`."""
+        return f"{self.directory}/{self.name}."
+
+    @property
+    def job_name(self) -> str:
+        """The name that the job carries in Slurm, before the attempt's number: no other job has it."""
+        return f"{self.name}.{self.token}."
+
+    @property
+    def comment(self) -> str:
+        """The comment that the job carries in Slurm, before the attempt's number."""
+        return f"airflow:{self.token}:"
+
+    def submitted(self, cluster_name: str, attempt: int, job_id: int) -> SubmittedJob:
+        """Return the job that an attempt became."""
+        return SubmittedJob(
+            cluster_name=cluster_name,
+            token=self.token,
+            attempt=attempt,
+            job_id=job_id,
+            name=f"{self.job_name}{attempt}",
+            directory=self.directory,
+            record_dir=self.record_dir(attempt),
+            log=f"{self.log}{attempt}.log",
+        )
+
+
+@dataclass(frozen=True)
+class SubmittedJob:
+    """A job that Slurm has taken, as it travels between tasks."""
+
+    cluster_name: str
+    token: str
+    attempt: int
+    job_id: int
+    name: str
+    directory: str
+    record_dir: str
+    log: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> SubmittedJob:
+        """Read what `as_dict` made."""
+        numbers = {"attempt": int(value["attempt"]), "job_id": int(value["job_id"])}
+        texts = ("cluster_name", "token", "name", "directory", "record_dir", "log")
+        return cls(**{key: str(value[key]) for key in texts}, **numbers)  # type: ignore[arg-type]
+
+    def __str__(self) -> str:
+        return f"job {self.job_id} ({self.name}) on {self.cluster_name}"

@@ -1,0 +1,172 @@
+"""Steps 8, 9 and 13: wait for nodes, for the job's end, for an empty queue. Deferred: no worker is held meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseSensorOperator
+
+from hpc.errors import ConfigurationError
+from hpc.head_node.address import head_node_of
+from hpc.slurm.cancel import cancel_job
+from hpc.slurm.events import raise_for_end, raise_for_event
+from hpc.slurm.identity import SubmittedJob
+from hpc.slurm.states import JobState
+from hpc.slurm.triggers import JobEndTrigger, JobStartTrigger, QueueEmptyTrigger, SlurmTrigger
+from hpc.slurm.waiting import deadline_of, wait_for
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class _SlurmSensor(BaseSensorOperator):
+    """What the sensors of this room share: where to ask, and for how long.
+
+    :param head_node: what HeadNodeConnectOperator returned, or its JSON text; EC2 is asked if it is left out.
+    :param waiter_delay: the longest pause between two looks, in seconds.
+    :param waiter_max_attempts: times `waiter_delay` it is how long to wait.
+    """
+
+    template_fields: Sequence[str] = ("cluster_name", "head_node", "aws_conn_id", "region_name", "ssh_conn_id")
+    ui_color = "#e8eef7"
+
+    def __init__(
+        self,
+        *,
+        cluster_name: str,
+        head_node: dict[str, Any] | str | None = None,
+        aws_conn_id: str | None = "aws_default",
+        region_name: str | None = None,
+        ssh_conn_id: str = "hpc_head_node",
+        deferrable: bool = True,
+        waiter_delay: int = 30,
+        waiter_max_attempts: int = 2_880,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.cluster_name = cluster_name
+        self.head_node = head_node
+        self.aws_conn_id = aws_conn_id
+        self.region_name = region_name
+        self.ssh_conn_id = ssh_conn_id
+        self.deferrable = deferrable
+        self.waiter_delay = waiter_delay
+        self.waiter_max_attempts = waiter_max_attempts
+
+    def _where_and_how_long(self) -> dict[str, Any]:
+        address = head_node_of(
+            self.cluster_name, self.head_node, aws_conn_id=self.aws_conn_id, region_name=self.region_name
+        )
+        return {
+            "head_node": address.as_dict(),
+            "ssh_conn_id": self.ssh_conn_id,
+            "deadline": deadline_of(self.waiter_delay, self.waiter_max_attempts),
+            "longest_pause": self.waiter_delay,
+        }
+
+    def _wait(self, trigger: SlurmTrigger) -> dict[str, Any]:
+        return wait_for(self, trigger, deferrable=self.deferrable)
+
+
+class _JobSensor(_SlurmSensor):
+    """A sensor of one job. Who marks it failed or clears it while it waits cancels the job.
+
+    :param job: what SlurmJobOperator returned with `wait_for_completion=False`, or its JSON text.
+    """
+
+    template_fields: Sequence[str] = ("job", *_SlurmSensor.template_fields)
+
+    def __init__(self, *, job: Mapping[str, Any] | str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.job = job
+
+    @property
+    def submitted(self) -> SubmittedJob:
+        """The job. Raises ConfigurationError if the submitting task returned none."""
+        value = json.loads(self.job) if isinstance(self.job, str) else self.job
+        if not isinstance(value, Mapping):
+            raise ConfigurationError(
+                f"job = {value!r}: is no job",
+                remedy="pass what a SlurmJobOperator with wait_for_completion=False returned; clear that task first",
+            )
+        return SubmittedJob.from_dict(value)
+
+    def on_kill(self) -> None:
+        """Cancel the job: only a task that waits in its worker (`deferrable=False`) comes here."""
+        address = head_node_of(
+            self.cluster_name, self.head_node, aws_conn_id=self.aws_conn_id, region_name=self.region_name
+        )
+        asyncio.run(cancel_job(address, self.ssh_conn_id, self.submitted.name))
+
+
+class SlurmAllocationSensor(_JobSensor):
+    """Wait until a job has its nodes and runs, or has ended already. The log says why it is pending, each reason once.
+
+    Returns `{"state", "node_list", "restarts"}`. Raises JobRejectedError for a job that can never start, CapacityError
+    when AWS has no instances for longer than `capacity_grace`.
+    """
+
+    def __init__(self, *, capacity_grace: timedelta = timedelta(minutes=30), **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.capacity_grace = capacity_grace
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Wait for the job's start."""
+        trigger = JobStartTrigger(
+            job=self.submitted.as_dict(),
+            capacity_grace=self.capacity_grace.total_seconds(),
+            **self._where_and_how_long(),
+        )
+        return self.execute_complete(context, self._wait(trigger))
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
+        """Return where the job runs."""
+        raise_for_event(event, waited_for=f"nodes for {self.submitted}")
+        if "result" in event:
+            result = event["result"]
+            if result["state"] == JobState.UNKNOWN.slurm_name:
+                raise_for_end(event, self.submitted)
+            self.log.warning("%s ended before it was seen to run: %s", self.submitted, result["state"])
+            return {key: result[key] for key in ("state", "node_list", "restarts")}
+        self.log.info("%s runs on %s", self.submitted, event["node_list"])
+        return {key: event[key] for key in ("state", "node_list", "restarts")}
+
+
+class SlurmJobSensor(_JobSensor):
+    """Wait until a job has ended; new lines of its output appear in the log.
+
+    Returns `JobResult.as_dict()`. Raises JobFailedError with the last lines, JobStateUnknownError if the job vanished.
+    """
+
+    def __init__(self, *, waiter_max_attempts: int = 20_160, **kwargs: Any) -> None:
+        super().__init__(waiter_max_attempts=waiter_max_attempts, **kwargs)
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Wait for the job's end."""
+        trigger = JobEndTrigger(job=self.submitted.as_dict(), **self._where_and_how_long())
+        return self.execute_complete(context, self._wait(trigger))
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
+        """Return how it ended."""
+        raise_for_event(event, waited_for=f"the end of {self.submitted}")
+        raise_for_end(event, self.submitted)
+        result: dict[str, Any] = event["result"]
+        self.log.info("%s succeeded after %s s on %s", self.submitted, result["seconds"], result["node_list"])
+        return result
+
+
+class SlurmQueueEmptySensor(_SlurmSensor):
+    """Wait until no job of the cluster is pending, running or ending; the log says which still are."""
+
+    def execute(self, context: Context) -> None:
+        """Wait for the empty queue."""
+        self.execute_complete(context, self._wait(QueueEmptyTrigger(**self._where_and_how_long())))
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> None:
+        """Say that it is empty."""
+        raise_for_event(event, waited_for=f"an empty queue on {self.cluster_name}")
+        self.log.info("The queue of %s is empty", self.cluster_name)

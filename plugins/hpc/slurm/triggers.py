@@ -1,0 +1,303 @@
+"""The waits for Slurm. All ask through `hpc.head_node.poller`: one connection, and one command a round, serve all."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from abc import abstractmethod
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from datetime import timedelta
+from typing import Any
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from hpc.aws_errors import CAPACITY, PERMISSION, QUOTA
+from hpc.durations import format_duration
+from hpc.errors import HpcError
+from hpc.head_node.address import HeadNodeAddress
+from hpc.head_node.poller import Answers, Question, ask
+from hpc.head_node.shell import quote
+from hpc.slurm.cancel import cancel_job
+from hpc.slurm.identity import SubmittedJob
+from hpc.slurm.parse import (
+    NodeReason,
+    QueuedJob,
+    parse_sinfo,
+    parse_squeue,
+    sinfo_command,
+    squeue_command,
+)
+from hpc.slurm.reasons import Action, explain, failure_code
+from hpc.slurm.record import JobRecord, judge, parse_record, record_command
+from hpc.slurm.states import Phase
+from hpc.slurm.tail import LogTail
+
+#: Seconds after which a wait in which nothing changes says that it still waits.
+HEARTBEAT = 600.0
+#: Seconds for which a reason that cannot pass has to last: Slurm can give it for a moment after a node was lost.
+FAIL_GRACE = 20.0
+QUEUE = Question("queue", quote(squeue_command()))
+ACTIVE = Question("active", quote(squeue_command(all_states=False)))
+NODES = Question("nodes", quote(sinfo_command()))
+
+
+class SlurmTrigger(BaseTrigger):
+    """A wait for something on a head node until `deadline`, in seconds since 1970.
+
+    The event is `{"status": "success" | "failed" | "timeout" | "error", …}`: `timeout` with what was seen last, `error`
+    with the name of a class of `hpc.errors` and its message. `hpc.slurm.events` turns it into the exception.
+    """
+
+    def __init__(
+        self, *, head_node: dict[str, Any], ssh_conn_id: str, deadline: float, longest_pause: float = 30.0
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.head_node = head_node
+        self.ssh_conn_id = ssh_conn_id
+        self.deadline = deadline
+        self.longest_pause = longest_pause
+        self._seen = "nothing: the head node has not answered"
+        self._changed = self._said = time.monotonic()
+
+    def arguments(self) -> dict[str, Any]:
+        """Return what the constructor takes."""
+        return {
+            "head_node": self.head_node,
+            "ssh_conn_id": self.ssh_conn_id,
+            "deadline": self.deadline,
+            "longest_pause": self.longest_pause,
+        }
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return class path and arguments, as the triggerer stores them."""
+        return f"{type(self).__module__}.{type(self).__qualname__}", self.arguments()
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Wait, and yield the one event."""
+        yield TriggerEvent(await self.result())  # type: ignore[no-untyped-call]
+
+    async def result(self) -> dict[str, Any]:
+        """Wait, and return the event's payload."""
+        try:
+            async with asyncio.timeout(max(0.0, self.deadline - time.time())):
+                return await self._wait()
+        except TimeoutError:
+            return {"status": "timeout", "seen": self._seen}
+        except HpcError as error:
+            return {"status": "error", "error": type(error).__name__, "message": str(error)}
+
+    @property
+    def address(self) -> HeadNodeAddress:
+        """The head node that is asked."""
+        return HeadNodeAddress.from_dict(self.head_node)
+
+    @abstractmethod
+    def questions(self) -> list[Question]:
+        """Return what is asked in the next round."""
+
+    @abstractmethod
+    def decide(self, answers: Answers) -> dict[str, Any] | None:
+        """Return the event of a round's answers; None to go on waiting."""
+
+    async def _wait(self) -> dict[str, Any]:
+        rounds = ask(self.address, self.ssh_conn_id, self.questions, longest_pause=self.longest_pause)
+        async with aclosing(rounds):
+            async for answers in rounds:
+                if (event := self.decide(answers)) is not None:
+                    return event
+        raise AssertionError("the poller ended by itself")
+
+    def _see(self, text: str) -> float:
+        """Log what is seen when it changes, and now and then when it does not; return the seconds since it changed."""
+        now = time.monotonic()
+        if text != self._seen:
+            self._seen, self._changed, self._said = text, now, now
+            self.log.info("%s", text)
+        elif now - self._said >= HEARTBEAT:
+            self._said = now
+            self.log.info("For %s: %s", format_duration(timedelta(seconds=now - self._changed)), text)
+        return now - self._changed
+
+
+class JobTrigger(SlurmTrigger):
+    """A wait for one job. A person who marks the waiting task failed, or clears it, cancels this job and no other."""
+
+    def __init__(self, *, job: dict[str, Any], **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.job = job
+        self.submitted = SubmittedJob.from_dict(job)
+
+    def arguments(self) -> dict[str, Any]:
+        """Return what the constructor takes."""
+        return {"job": self.job, **super().arguments()}
+
+    async def on_kill(self) -> None:
+        """Cancel the job. Airflow calls this for a person's action only, never when a triggerer restarts."""
+        self.log.info("The task was ended by a person: cancelling %s", self.submitted)
+        await cancel_job(self.address, self.ssh_conn_id, self.submitted.name)
+
+    def questions(self) -> list[Question]:
+        """Ask for the whole queue, which all waiting tasks share, and for the job's own record."""
+        return [QUEUE, Question("record", record_command(self.submitted.record_dir))]
+
+    def decide(self, answers: Answers) -> dict[str, Any] | None:
+        """Read queue and record. A queue that could not be asked is unknown, and nothing is decided."""
+        record = parse_record(answers["record"].stdout)
+        if answers["queue"].exit_status != 0:
+            self._see("slurmctld does not answer; the job's state is unknown, asking again")
+            return None
+        queued = parse_squeue(answers["queue"].stdout).get(self.submitted.name)
+        return self.decide_job(record, queued, answers)
+
+    @abstractmethod
+    def decide_job(self, record: JobRecord, queued: QueuedJob | None, answers: Answers) -> dict[str, Any] | None:
+        """Return the event of what record and queue say; None to go on waiting."""
+
+    def _describe(self, record: JobRecord, queued: QueuedJob | None) -> str:
+        if queued is None:
+            return f"Slurm does not know {self.submitted}" + (" any more" if record.start else "")
+        state = queued.state
+        text = f"Job {queued.job_id} is {state.slurm_name}: {state.meaning}"
+        if state.phase is Phase.WAITING:
+            reason = explain(queued.reason)
+            text += f" ({queued.reason or 'None'}: {reason.meaning})"
+        if queued.node_list:
+            text += f", on {queued.node_list}"
+        if record.restarts:
+            text += f" (restarted {record.restarts} times)"
+        return text
+
+
+class JobEndTrigger(JobTrigger):
+    """Wait until the job has ended; its output appears in the task's log meanwhile.
+
+    The event carries `result` (`JobResult`), `last_lines` of the output, and is `failed` for any end but exit code 0.
+    """
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._tail = LogTail(self.submitted.log)
+
+    def questions(self) -> list[Question]:
+        """Ask for the new lines of the output as well."""
+        return [*super().questions(), Question("tail", self._tail.command())]
+
+    def decide(self, answers: Answers) -> dict[str, Any] | None:
+        """Show the output, then decide."""
+        for line in self._tail.read(answers["tail"].stdout):
+            self.log.info("| %s", line)
+        return super().decide(answers)
+
+    def decide_job(self, record: JobRecord, queued: QueuedJob | None, answers: Answers) -> dict[str, Any] | None:
+        """Return how the job ended, once that is certain."""
+        unchanged = self._see(self._describe(record, queued))
+        result = judge(self.submitted.job_id, record, queued, unchanged)
+        if result is None:
+            return None
+        for line in self._tail.rest():
+            self.log.info("| %s", line)
+        status = "success" if result.succeeded else "failed"
+        return {"status": status, "result": result.as_dict(), "last_lines": list(self._tail.last_lines)}
+
+
+class JobStartTrigger(JobTrigger):
+    """Wait until the job has its nodes and runs, or has ended already; say why it is pending.
+
+    The event carries `state`, `node_list` and `restarts`; or, as an `error`, why the job cannot start.
+
+    :param capacity_grace: seconds for which AWS may have no capacity before the wait ends with CapacityError.
+    """
+
+    def __init__(self, *, capacity_grace: float = 1800.0, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.capacity_grace = capacity_grace
+        self._no_capacity_since: float | None = None
+        self._codes: set[str] = set()
+        self._submitted = ""
+
+    def arguments(self) -> dict[str, Any]:
+        """Return what the constructor takes."""
+        return {"capacity_grace": self.capacity_grace, **super().arguments()}
+
+    def questions(self) -> list[Question]:
+        """Ask for the nodes that cannot be used, and why, as well."""
+        return [*super().questions(), NODES]
+
+    def decide_job(self, record: JobRecord, queued: QueuedJob | None, answers: Answers) -> dict[str, Any] | None:
+        """Return that the job runs, or why it never will."""
+        started = queued.state.has_started if queued else record.start is not None
+        if queued and queued.state.phase is Phase.WAITING:
+            return self._pending(queued, parse_sinfo(answers["nodes"].stdout))
+        unchanged = self._see(self._describe(record, queued))
+        if started:
+            state = queued.state.slurm_name if queued else "RUNNING"
+            nodes = queued.node_list if queued else record.node_list
+            return {"status": "success", "state": state, "node_list": nodes, "restarts": record.restarts}
+        result = judge(self.submitted.job_id, record, queued, unchanged)
+        if result is None:
+            return None
+        return {"status": "failed", "result": result.as_dict(), "last_lines": []}
+
+    def _pending(self, queued: QueuedJob, nodes: list[NodeReason]) -> dict[str, Any] | None:
+        # A node keeps the reason of an older failure: only one after this job was first submitted is this job's.
+        self._submitted = min(self._submitted or queued.submitted, queued.submitted)
+        failures = {
+            node.node_list: code
+            for node in nodes
+            if node.since >= self._submitted and (code := failure_code(node.reason)) is not None
+        }
+        text = self._describe(JobRecord(), queued)
+        unchanged = self._see(text)
+        reason = explain(queued.reason)
+        if reason.action is Action.FAIL and unchanged >= FAIL_GRACE:
+            return _error("JobRejectedError", f"{text}. It will never start", reason.remedy)
+        if reason.action is Action.CAPACITY and unchanged >= self.capacity_grace:
+            return _error("CapacityError", text, reason.remedy)
+        return self._not_launched(text, failures)
+
+    def _not_launched(self, text: str, failures: dict[str, str]) -> dict[str, Any] | None:
+        """Return the error of launches that AWS refused: at once if it cannot pass, else after the grace."""
+        codes = set(failures.values())
+        if codes - self._codes:
+            shown = ", ".join(f"{nodes} ({code})" for nodes, code in sorted(failures.items()))
+            self.log.warning("AWS has no instance for %s", shown)
+        self._codes = codes
+        text += f"; AWS refused to launch its nodes: {', '.join(sorted(codes))}"
+        if codes & QUOTA:
+            return _error("QuotaError", text, "ask for a higher quota in Service Quotas, or use fewer nodes")
+        if codes & PERMISSION:
+            return _error("PermissionDeniedError", text, "compare the head node's role with docs/running-on-aws.md")
+        if not codes & CAPACITY:
+            return None
+        now = time.monotonic()
+        self._no_capacity_since = self._no_capacity_since or now
+        if now - self._no_capacity_since < self.capacity_grace:
+            return None
+        text = f"no capacity for {format_duration(timedelta(seconds=self.capacity_grace))}: {text}"
+        return _error("CapacityError", text, "wait, or use other instance types")
+
+
+class QueueEmptyTrigger(SlurmTrigger):
+    """Wait until no job is pending, running or ending; say which still are. The event carries its status only."""
+
+    def questions(self) -> list[Question]:
+        """Ask for the jobs that have not ended."""
+        return [ACTIVE]
+
+    def decide(self, answers: Answers) -> dict[str, Any] | None:
+        """Return success once squeue has answered, with nothing."""
+        if answers["active"].exit_status != 0:
+            self._see("slurmctld does not answer; whether the queue is empty is unknown, asking again")
+            return None
+        jobs = parse_squeue(answers["active"].stdout)
+        if not jobs:
+            return {"status": "success"}
+        shown = [f"{job.job_id} {job.name} {job.state.slurm_name}" for job in list(jobs.values())[:5]]
+        more = f" and {len(jobs) - 5} more" if len(jobs) > 5 else ""
+        self._see(f"{len(jobs)} jobs in the queue: {', '.join(shown)}{more}")
+        return None
+
+
+def _error(error: str, message: str, remedy: str) -> dict[str, Any]:
+    return {"status": "error", "error": error, "message": message, "remedy": remedy}

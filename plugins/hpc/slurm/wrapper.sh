@@ -1,0 +1,41 @@
+# Runs the job script and records, on the shared file system, how it began and how it ended: so its end is known
+# after Slurm has forgotten the job, and without an accounting database. The first argument is this attempt's folder.
+record=$1
+
+# put NAME: make a file of standard input; it appears whole or not at all.
+put() { cat >"$record/.$1.$SLURM_JOB_ID" && mv -f "$record/.$1.$SLURM_JOB_ID" "$record/$1"; }
+
+# One job an attempt: the first that links its id owns the record, and still does when it is put back and starts again.
+printf '%s\n' "$SLURM_JOB_ID" | put "owner-$SLURM_JOB_ID"
+ln "$record/owner-$SLURM_JOB_ID" "$record/owner" 2>/dev/null
+owner=$(cat "$record/owner")
+if [ "$owner" != "$SLURM_JOB_ID" ]; then
+    echo "Job $owner is this attempt already; job $SLURM_JOB_ID ends here, without running the script." >&2
+    exit 120
+fi
+
+rm -f "$record/end" "$record/terminated"
+began=$(date +%s)
+printf '%s\n' "job_id=$SLURM_JOB_ID" "start=$began" "node_list=$SLURM_JOB_NODELIST" \
+    "restarts=${SLURM_RESTART_COUNT:-0}" | put start
+
+# Slurm's own end of a job (cancel, walltime, requeue) begins with SIGTERM; the script gets it too, and time to react.
+trap 'echo "terminated=$(date +%s)" | put terminated; kill -TERM "$script" 2>/dev/null' TERM
+
+# Since Slurm 22.05 srun takes the CPUs of a task from here only.
+if [ -n "${SLURM_CPUS_PER_TASK:-}" ]; then export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK; fi
+. "$record/parameters.sh"
+
+"$record/script" &
+script=$!
+# A trap ends `wait` early: wait again until the script itself is gone.
+while :; do
+    wait "$script"
+    code=$?
+    kill -0 "$script" 2>/dev/null || break
+done
+
+ended=$(date +%s)
+printf '%s\n' "end=$ended" "seconds=$((ended - began))" "exit_code=$code" \
+    "signal=$((code > 128 ? code - 128 : 0))" | put end
+exit "$code"

@@ -1,0 +1,376 @@
+"""The waits, on the real Slurm: every end that a job can have, and every wait that has none."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from airflow.sdk.exceptions import TaskDeferred
+
+from hpc.errors import (
+    CapacityError,
+    ClusterError,
+    ConfigurationError,
+    ConnectionLostError,
+    DeadlineExceededError,
+    JobFailedError,
+    JobRejectedError,
+    QuotaError,
+)
+from hpc.head_node import poller
+from hpc.head_node.address import find_head_node
+from hpc.head_node.session import HeadNodeHook
+from hpc.slurm import triggers
+from hpc.slurm.identity import SubmittedJob
+from hpc.slurm.sensors import SlurmAllocationSensor, SlurmJobSensor, SlurmQueueEmptySensor
+from hpc.slurm.triggers import JobEndTrigger, JobStartTrigger, SlurmTrigger
+
+from .conftest import SSH, TaskInstance, Tasks, on_head_node
+
+if TYPE_CHECKING:
+    from local_aws.testing import LocalRegion
+
+NOBODY: Any = {}
+
+
+def trigger_for(tasks: Tasks, kind: type[SlurmTrigger], limit: float = 100, **arguments: Any) -> Any:
+    return kind(
+        head_node=tasks.address.as_dict(),
+        ssh_conn_id=SSH,
+        deadline=time.time() + limit,
+        longest_pause=1,
+        **arguments,
+    )
+
+
+def sensor(tasks: Tasks, kind: Any, **arguments: Any) -> Any:
+    """A sensor that waits in this process."""
+    return kind(
+        task_id="wait",
+        cluster_name=tasks.address.cluster_name,
+        head_node=tasks.address.as_dict(),
+        deferrable=False,
+        waiter_delay=1,
+        **{"waiter_max_attempts": 100, **arguments},
+    )
+
+
+def ended(tasks: Tasks, job: dict[str, Any]) -> dict[str, Any]:
+    return sensor(tasks, SlurmJobSensor, job=job).execute(NOBODY)
+
+
+def started(tasks: Tasks, job: dict[str, Any], **arguments: Any) -> dict[str, Any]:
+    return sensor(tasks, SlurmAllocationSensor, job=job, **arguments).execute(NOBODY)
+
+
+@pytest.fixture
+def another_cluster(region: LocalRegion, connections: None, tmp_path: Path) -> Iterator[Tasks]:
+    """A cluster of one node for one test."""
+    name = f"alone-{uuid.uuid4().hex[:8]}"
+    region.start_cluster(name, nodes=1)
+    yield Tasks(find_head_node(name), tmp_path)
+    region.stop_cluster(name)
+
+
+# ------------------------------------------------------------------------------------------------ slow ends
+@dataclass(frozen=True)
+class Slow:
+    """Jobs whose end takes a minute or more: begun before the other tests of this file, looked at after them."""
+
+    tasks: Tasks
+    over_walltime: dict[str, Any]
+    node_lost: dict[str, Any]
+    node_lost_for_good: dict[str, Any]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def slow(
+    region: LocalRegion, airflow_connections: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Slow]:
+    name = "slow-ends"
+    region.start_cluster(name, nodes=4)
+    with pytest.MonkeyPatch.context() as patch:
+        for variable, value in airflow_connections.items():
+            patch.setenv(variable, value)
+        tasks = Tasks(find_head_node(name), tmp_path_factory.mktemp("slow"))
+        again = '#SBATCH --exclusive\n[ "${SLURM_RESTART_COUNT:-0}" = 1 ] || sleep 300'
+        slow = Slow(
+            tasks,
+            over_walltime=tasks.submit("echo working; sleep 300", resources={"walltime": "00:01:00"}),
+            node_lost=tasks.submit(again),
+            node_lost_for_good=tasks.submit("#SBATCH --exclusive --no-requeue\nsleep 300"),
+        )
+        for job in (slow.node_lost, slow.node_lost_for_good):
+            region.fault("node", cluster=name, node=started(tasks, job)["node_list"])
+    yield slow
+    region.stop_cluster(name)
+
+
+# ------------------------------------------------------------------------------------------------ ends
+def test_success_says_where_when_and_how(tasks: Tasks) -> None:
+    before = int(time.time())
+    job = tasks.run("hostname; sleep 1", resources={"nodes": 2})
+    result = job["result"]
+    assert (result["state"], result["exit_code"], result["signal"], result["restarts"]) == ("COMPLETED", 0, 0, 0)
+    assert result["node_list"].startswith("compute-dy-")
+    assert before <= result["start"] < result["end"] == result["start"] + result["seconds"]
+    assert on_head_node(tasks.address, f"cat {job['log']}").startswith("compute-dy-")
+
+
+def test_an_exit_code_fails_with_the_last_lines(tasks: Tasks) -> None:
+    with pytest.raises(JobFailedError, match=r"(?s)FAILED.*exit code 3.*\| bad input\n.*\.log on the head node"):
+        tasks.run("echo bad input; exit 3")
+
+
+def test_a_signal_is_named(tasks: Tasks) -> None:
+    with pytest.raises(JobFailedError, match="signal 11"):
+        tasks.run("kill -SEGV $$")
+
+
+@pytest.mark.parametrize("script", ["exec sleep 300", "trap 'exit 0' TERM; sleep 300 & wait"])
+def test_a_running_job_is_cancelled(tasks: Tasks, script: str) -> None:
+    job = tasks.submit(script)
+    started(tasks, job)
+    on_head_node(tasks.address, f"scancel {job['job_id']}")
+    with pytest.raises(JobFailedError, match="CANCELLED"):
+        ended(tasks, job)
+
+
+def test_a_pending_job_is_cancelled(tasks: Tasks) -> None:
+    job = tasks.submit("#SBATCH --begin=now+1hour\ntrue")
+    on_head_node(tasks.address, f"scancel {job['job_id']}")
+    with pytest.raises(JobFailedError, match=r"CANCELLED.*on no node"):
+        ended(tasks, job)
+    assert started(tasks, job)["state"] == "CANCELLED"
+
+
+def test_the_record_decides_after_slurm_has_forgotten(tasks: Tasks) -> None:
+    failed, succeeded = tasks.submit("exit 5"), tasks.submit("true")
+    for job in (failed, succeeded):
+        started(tasks, job)
+    forget_ended_jobs(tasks, [failed, succeeded])
+    assert ended(tasks, succeeded)["exit_code"] == 0
+    assert started(tasks, succeeded)["state"] == "RUNNING"
+    with pytest.raises(JobFailedError, match="exit code 5"):
+        ended(tasks, failed)
+
+
+def forget_ended_jobs(tasks: Tasks, jobs: list[dict[str, Any]]) -> None:
+    """Let slurmctld forget, as it does by itself after MinJobAge (300 s)."""
+    path = on_head_node(tasks.address, "scontrol show config | awk '$1 == \"SLURM_CONF\" {print $3}'").strip()
+    edit = f"sed -i s/MinJobAge=.*/MinJobAge=%d/ {path}"
+    on_head_node(tasks.address, edit % 2 + " && scontrol reconfigure")
+    deadline = time.monotonic() + 60
+    for job in jobs:
+        while on_head_node(tasks.address, f"squeue --noheader --states=all --name={job['name']}"):
+            assert time.monotonic() < deadline
+    on_head_node(tasks.address, edit % 300 + " && scontrol reconfigure")
+
+
+def test_a_job_that_nobody_knows_is_unknown_not_done(tasks: Tasks, monkeypatch: pytest.MonkeyPatch) -> None:
+    from hpc.errors import JobStateUnknownError
+    from hpc.slurm import record
+
+    monkeypatch.setattr(record, "LOST_AFTER", 2.0)
+    job = tasks.submit("true")
+    ended(tasks, job)
+    job |= {"name": "vanished", "record_dir": "/fsx/nowhere", "job_id": 99_999}
+    with pytest.raises(JobStateUnknownError, match="/fsx/nowhere"):
+        ended(tasks, job)
+
+
+# ------------------------------------------------------------------------------------------------ pending
+def test_why_it_is_pending_is_said_once(tasks: Tasks, capsys: pytest.CaptureFixture[str]) -> None:
+    job = tasks.submit("#SBATCH --hold\ntrue")
+    with pytest.raises(DeadlineExceededError, match="JobHeldUser: is held by a user"):
+        started(tasks, job, waiter_max_attempts=4)
+    assert capsys.readouterr().out.count("JobHeldUser") == 1
+    on_head_node(tasks.address, f"scontrol release {job['job_id']}")
+    assert started(tasks, job)["state"] in {"RUNNING", "COMPLETED"}
+
+
+def test_what_can_never_start_is_rejected(tasks: Tasks, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(triggers, "FAIL_GRACE", 1.0)
+    failing = tasks.submit("exit 1")
+    job = tasks.submit(f"#SBATCH --dependency=afterok:{failing['job_id']}\ntrue")
+    with pytest.raises(JobRejectedError, match=r"DependencyNeverSatisfied.*will never start"):
+        started(tasks, job)
+    on_head_node(tasks.address, f"scancel {job['job_id']}")
+
+
+def test_no_capacity_is_told_from_a_busy_cluster(
+    another_cluster: Tasks, region: LocalRegion, capsys: pytest.CaptureFixture[str]
+) -> None:
+    region.fault("capacity", target="*", code="InsufficientInstanceCapacity")
+    try:
+        job = another_cluster.submit("true")
+        with pytest.raises(CapacityError, match=r"no capacity for 1s: .*InsufficientInstanceCapacity"):
+            started(another_cluster, job, capacity_grace=timedelta(seconds=1))
+    finally:
+        region.fault("clear")
+    on_head_node(another_cluster.address, f"scancel {job['job_id']}")
+    assert "AWS has no instance for" in capsys.readouterr().out
+    # A node keeps the reason of that failure; a job that comes later does not take it for its own.
+    later = another_cluster.submit("true")
+    started(another_cluster, later)
+    assert "AWS has no instance for" not in capsys.readouterr().out
+
+
+def test_a_quota_is_told_from_no_capacity(another_cluster: Tasks, region: LocalRegion) -> None:
+    region.fault("capacity", target="*", code="VcpuLimitExceeded")
+    try:
+        job = another_cluster.submit("true")
+        with pytest.raises(QuotaError, match="Service Quotas"):
+            started(another_cluster, job)
+    finally:
+        region.fault("clear")
+
+
+def test_a_stopped_fleet_is_told_from_a_busy_cluster(another_cluster: Tasks) -> None:
+    job = another_cluster.submit("#SBATCH --begin=now+3\ntrue")
+    on_head_node(another_cluster.address, "scontrol update partitionname=compute state=inactive")
+    with pytest.raises(CapacityError, match=r"(?s)PartitionInactive.*update-compute-fleet"):
+        started(another_cluster, job, capacity_grace=timedelta(seconds=1))
+    with pytest.raises(ClusterError, match=r"(?s)inactive or drain.*update-compute-fleet"):
+        another_cluster.submit("true")
+
+
+# ------------------------------------------------------------------------------------------------ waiting itself
+def test_output_appears_while_the_job_runs(tasks: Tasks, capsys: pytest.CaptureFixture[str]) -> None:
+    tasks.run("echo begin; sleep 3; printf 'no line end'")
+    logged = capsys.readouterr().out
+    assert 0 < logged.index("| begin") < logged.index("COMPLETED") < logged.index("| no line end")
+
+
+async def test_fifty_waiting_jobs_are_one_connection_and_one_command_a_round(
+    tasks: Tasks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connections, rounds = [], []
+    connect, build = HeadNodeHook.get_conn, poller.build_round
+
+    async def counting(hook: HeadNodeHook) -> Any:
+        connections.append(hook)
+        return await connect(hook)
+
+    monkeypatch.setattr(HeadNodeHook, "get_conn", counting)
+    monkeypatch.setattr(
+        poller, "build_round", lambda commands, marker: rounds.append(commands) or build(commands, marker)
+    )
+    job = await asyncio.to_thread(tasks.submit, "sleep 4")
+    connections.clear()
+    waits = [trigger_for(tasks, JobEndTrigger, job=job).result() for _ in range(50)]
+    began = time.monotonic()
+    events = await asyncio.gather(*waits)
+    seconds = time.monotonic() - began
+    assert [event["status"] for event in events] == ["success"] * 50
+    assert len(connections) == 1
+    assert len(rounds) <= seconds / 0.95 + 2
+    assert all(sum("squeue" in command for command in commands) == 1 for commands in rounds)
+
+
+async def test_a_killed_session_is_made_again(tasks: Tasks, monkeypatch: pytest.MonkeyPatch) -> None:
+    answered = asyncio.Event()
+    parse = poller.parse_round
+
+    def parsed(*arguments: Any) -> Any:
+        answered.set()
+        return parse(*arguments)
+
+    monkeypatch.setattr(poller, "parse_round", parsed)
+    job = await asyncio.to_thread(tasks.submit, "until [ -e end ]; do sleep 0.2; done")
+    waiting = asyncio.create_task(trigger_for(tasks, JobEndTrigger, job=job).result())
+    for _ in range(2):
+        answered.clear()
+        await asyncio.wait_for(answered.wait(), 30)
+        with pytest.raises(ConnectionLostError):  # of this command, whose session dies with all others
+            await asyncio.to_thread(on_head_node, tasks.address, "pkill -9 -u $(id -un) -f 'sshd: .*@notty'; sleep 5")
+    await asyncio.to_thread(on_head_node, tasks.address, f"touch {job['directory']}/end")
+    assert (await waiting)["status"] == "success"
+
+
+def test_a_deferred_wait_survives_serialization(tasks: Tasks) -> None:
+    job = tasks.submit("true")
+    waiting = sensor(tasks, SlurmJobSensor, job=job)
+    waiting.deferrable = True
+    with pytest.raises(TaskDeferred) as deferred:
+        waiting.execute(NOBODY)
+    path, arguments = deferred.value.trigger.serialize()
+    assert path == "hpc.slurm.triggers.JobEndTrigger"
+    trigger = JobEndTrigger(**arguments)
+    assert trigger.serialize() == (path, arguments)
+    event = asyncio.run(trigger.result())
+    assert waiting.execute_complete(NOBODY, event)["exit_code"] == 0
+
+
+def test_a_deferred_submission_returns_the_job_with_its_result(tasks: Tasks) -> None:
+    operator = tasks.operator("echo hello")
+    with pytest.raises(TaskDeferred) as deferred:
+        operator.execute(TaskInstance().context)
+    event = asyncio.run(deferred.value.trigger.result())
+    job = operator.execute_complete(NOBODY, event, **deferred.value.kwargs)
+    assert job["result"]["state"] == "COMPLETED"
+    assert event["last_lines"] == ["hello"]
+
+
+async def test_a_persons_kill_cancels_this_job_only(tasks: Tasks) -> None:
+    mine, other = [await asyncio.to_thread(tasks.submit, "sleep 300") for _ in range(2)]
+    trigger = trigger_for(tasks, JobStartTrigger, job=mine)
+    waiting = asyncio.create_task(trigger.result())
+    await asyncio.sleep(0)
+    waiting.cancel()
+    living = "squeue --noheader --states=pending,configuring,running --format=%j"
+    assert mine["name"] in await asyncio.to_thread(on_head_node, tasks.address, living)
+    await trigger.on_kill()
+    after = await asyncio.to_thread(on_head_node, tasks.address, living)
+    assert mine["name"] not in after
+    assert other["name"] in after
+    await asyncio.to_thread(on_head_node, tasks.address, f"scancel {other['job_id']}")
+
+
+def test_a_wait_without_a_job_says_so(tasks: Tasks) -> None:
+    with pytest.raises(ConfigurationError, match="is no job"):
+        ended(tasks, "null")  # type: ignore[arg-type]
+
+
+def test_a_job_travels_as_json_text(tasks: Tasks) -> None:
+    import json
+
+    job = tasks.submit("true")
+    waiting = sensor(tasks, SlurmJobSensor, job=json.dumps(job))
+    waiting.head_node = json.dumps(waiting.head_node)
+    assert waiting.submitted == SubmittedJob.from_dict(job)
+    assert waiting.execute(NOBODY)["exit_code"] == 0
+
+
+def test_the_queue_is_empty_when_it_says_so(tasks: Tasks, capsys: pytest.CaptureFixture[str]) -> None:
+    on_head_node(tasks.address, "scancel --user=$(id -un)")
+    job = tasks.submit("sleep 2")
+    sensor(tasks, SlurmQueueEmptySensor).execute(NOBODY)
+    assert f"{job['job_id']} {job['name']}" in capsys.readouterr().out
+    assert on_head_node(tasks.address, "squeue --noheader") == ""
+
+
+# ------------------------------------------------------------------------------------------------ slow ends, looked at
+@pytest.mark.usefixtures("connections")
+def test_the_walltime_ends_a_job(slow: Slow) -> None:
+    with pytest.raises(JobFailedError, match=r"(?s)TIMEOUT.*\| working.*longer walltime"):
+        ended(slow.tasks, slow.over_walltime)
+
+
+@pytest.mark.usefixtures("connections")
+def test_a_lost_node_fails_a_job_that_must_not_start_again(slow: Slow) -> None:
+    with pytest.raises(JobFailedError, match="NODE_FAIL"):
+        ended(slow.tasks, slow.node_lost_for_good)
+
+
+@pytest.mark.usefixtures("connections")
+def test_a_lost_node_is_no_failure_of_a_job_that_may_start_again(slow: Slow) -> None:
+    result = ended(slow.tasks, slow.node_lost)
+    assert (result["state"], result["restarts"]) == ("COMPLETED", 1)
