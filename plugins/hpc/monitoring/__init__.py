@@ -1,0 +1,1 @@
+"""Step 10: the CloudWatch alarms, dashboard and logs of a cluster."""
