@@ -1,0 +1,418 @@
+"""Step 11: results to S3 with a verified receipt, and from there to a site on-premises."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import json
+import threading
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+
+from hpc.durations import format_duration
+from hpc.errors import DeadlineExceededError, ExportError
+from hpc.head_node.address import HeadNodeAddress, find_head_node
+from hpc.head_node.session import Session, run_session
+from hpc.results.bucket import ResultsBucket, Unit, transfer_client
+from hpc.results.gallery import is_picture, render_gallery
+from hpc.results.launch import (
+    ExportProgress,
+    Launched,
+    clean_command,
+    error_of,
+    format_bytes,
+    read_manifest,
+    record_of,
+    start_scan,
+    start_upload,
+    stop_command,
+)
+from hpc.results.links import S3PicturesLink, S3ReceiptLink, S3ResultsLink, persist_link
+from hpc.results.manifest import Manifest, ResultFile, checked_patterns, keys_of
+from hpc.results.on_premises import SiteFolder, copy_results, open_site
+from hpc.results.receipt import Receipt, ReceiptFile, ReceiptLeftOut, load_receipt, make_receipt, require_verified
+from hpc.results.triggers import ResultsExportTrigger, ended_event, run_trigger
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+#: PUTs that are signed at once: 10,000 URLs are 8 MB on their way to the head node.
+UNITS_PER_ROUND = 10_000
+#: Objects that the task returns one by one; the receipt has all of them.
+OBJECTS_SHOWN = 50
+SECONDS_BETWEEN_LINES = 10.0
+SECONDS_TO_STOP = 20.0
+MIB = 1 << 20
+GALLERY_NAMES = ("index.html", "pictures.html")
+
+
+class ResultsToS3Operator(BaseOperator):
+    """Export files of a cluster to S3, from the head node itself, and prove with a receipt that all of them are there.
+
+    The head node gets no AWS credentials: it hashes the files, and sends each to a URL that this task signed for
+    exactly these bytes, so that S3 refuses any others. The task is deferred while the head node hashes and sends. What
+    S3 holds already with the same size and checksum is not sent again: a retry goes on where the last try ended.
+
+    Returns `{"uri", "bucket", "prefix", "receipt_uri", "files", "bytes", "verified", "objects", "left_out"}`; `objects`
+    are the URIs of the first 50, `left_out` counts links and the like. `verified` is true, or the task fails.
+
+    Raises ExportError (a pattern without a match, a file that changed or vanished, a full disk), ReceiptMismatchError,
+    PermissionDeniedError, ConnectionLostError, DeadlineExceededError.
+
+    :param cluster_name: the cluster
+    :param head_node: what `HeadNodeConnectOperator` returned; looked up in EC2 if left out
+    :param directory: an absolute folder on the head node
+    :param patterns: globs below it; `*` stays within a folder, `**` goes through folders, hidden files match too
+    :param bucket: where to
+    :param prefix: the keys are `<prefix>/<path below the directory>`
+    :param receipt_key: the receipt's name below the prefix
+    :param facts: JSON that goes into the receipt: parameters, job record, configuration, versions
+    :param facts_from: ids of tasks of this run whose return values go into the receipt's facts, by task id
+    :param written_by: id of the task that ran the job: when it did not succeed, a pattern without a match is left out
+        instead of failing the export, for what a failed job did leave often explains its failure
+    :param gallery: also make a page with all pictures among the files, and link it
+    :param part_size: files larger than this many bytes go in parts of this size, at least 5 MiB
+    :param waiter_delay: the longest pause between two looks at the export, in seconds
+    :param waiter_max_attempts: the export gives up after waiter_delay x waiter_max_attempts seconds
+    """
+
+    template_fields: Sequence[str] = (
+        *("cluster_name", "head_node", "directory", "patterns", "bucket", "prefix", "receipt_key", "facts"),
+        *("aws_conn_id", "region_name", "ssh_conn_id"),
+    )
+    template_fields_renderers = {"facts": "json", "head_node": "json", "patterns": "json"}  # noqa: RUF012
+    operator_extra_links = (S3ResultsLink(), S3ReceiptLink(), S3PicturesLink())
+    ui_color = "#e3ecf8"
+
+    def __init__(
+        self,
+        *,
+        cluster_name: str,
+        directory: str,
+        patterns: Sequence[str],
+        bucket: str,
+        prefix: str,
+        head_node: dict[str, Any] | str | None = None,
+        receipt_key: str = "receipt.json",
+        facts: dict[str, Any] | None = None,
+        facts_from: Sequence[str] = (),
+        written_by: str | None = None,
+        gallery: bool = False,
+        part_size: int = 64 * MIB,
+        aws_conn_id: str | None = "aws_default",
+        region_name: str | None = None,
+        ssh_conn_id: str = "hpc_head_node",
+        deferrable: bool = True,
+        waiter_delay: int = 30,
+        waiter_max_attempts: int = 2880,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.cluster_name = cluster_name
+        self.directory = directory
+        self.patterns = patterns
+        self.bucket = bucket
+        self.prefix = prefix
+        self.head_node = head_node
+        self.receipt_key = receipt_key
+        self.facts = facts
+        self.facts_from = facts_from
+        self.written_by = written_by
+        self.gallery = gallery
+        self.part_size = part_size
+        self.aws_conn_id = aws_conn_id
+        self.region_name = region_name
+        self.ssh_conn_id = ssh_conn_id
+        self.deferrable = deferrable
+        self.waiter_delay = waiter_delay
+        self.waiter_max_attempts = waiter_max_attempts
+        self._running: tuple[HeadNodeAddress, str] | None = None
+        self._manifest: Manifest | None = None
+        self._opened: ResultsBucket | None = None
+
+    # ------------------------------------------------------------------------------------------ the three stages
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Start listing and hashing; sending and the receipt follow in `execute_complete`."""
+        patterns = checked_patterns(self.patterns)
+        self.prefix = self.prefix.strip("/")
+        address = self._address()
+        record = record_of(self.cluster_name, self.directory, self.bucket, self.prefix)
+        self.log.info("Hashing %s below %s on %s", ", ".join(patterns), self.directory, address.host)
+        self._running = address, record
+        must_match = self._job_succeeded(context)
+        launched = run_session(
+            address, self.ssh_conn_id, lambda session: self._scan(session, record, patterns, must_match)
+        )
+        return self._wait(context, address, launched, {"stage": "scan", "began": time.time()})
+
+    def execute_complete(
+        self,
+        context: Context,
+        event: dict[str, Any],
+        *,
+        head_node: dict[str, Any],
+        record: str,
+        stage: str,
+        began: float,
+        whole: bool = False,
+    ) -> dict[str, Any]:
+        """Send what S3 does not hold yet, or, when nothing is missing, write and verify the receipt."""
+        address = HeadNodeAddress.from_dict(head_node)
+        self.prefix = self.prefix.strip("/")
+        self._running = address, record
+        everything_sent = self._judge(address, record, stage, event) and whole
+        manifest = self._manifest or run_session(
+            address, self.ssh_conn_id, lambda session: read_manifest(session, record)
+        )
+        bucket = self._open_bucket()
+        files = self._keys(manifest)
+        # S3 writes its times in whole seconds.
+        since = datetime.fromtimestamp(int(began), UTC)
+        missing = bucket.missing(self.prefix, files, since)
+        units = list(islice(bucket.units(missing, since), UNITS_PER_ROUND))
+        if not units:
+            receipt = self._write_receipt(context, bucket, manifest, files)
+            run_session(address, self.ssh_conn_id, lambda session: session.run(clean_command(record)))
+            return self._report(context, bucket, receipt)
+        if everything_sent:
+            raise ExportError(f"S3 does not list {units[0].path} and perhaps others, though they were sent")
+        self._log_plan(files, missing, units)
+        launched = run_session(
+            address,
+            self.ssh_conn_id,
+            lambda session: start_upload(session, record=record, directory=self.directory, units=units),
+        )
+        facts = {"stage": "upload", "began": began, "whole": len(units) < UNITS_PER_ROUND}
+        return self._wait(context, address, launched, facts)
+
+    def _wait(
+        self, context: Context, address: HeadNodeAddress, launched: Launched, stage: dict[str, Any]
+    ) -> dict[str, Any]:
+        stage = {**stage, "head_node": address.as_dict(), "record": launched.record}
+        if launched.ended:
+            self.log.info("%s", launched.ended.line())
+            return self.execute_complete(context, ended_event(launched.ended), **stage)
+        trigger = ResultsExportTrigger(
+            head_node=address.as_dict(),
+            ssh_conn_id=self.ssh_conn_id,
+            record=launched.record,
+            launch=launched.launch,
+            until=stage["began"] + self.waiter_delay * self.waiter_max_attempts,
+            waiter_delay=self.waiter_delay,
+        )
+        if self.deferrable:
+            self.defer(trigger=trigger, method_name="execute_complete", kwargs=stage)
+        return self.execute_complete(context, run_trigger(trigger), **stage)
+
+    def on_kill(self) -> None:
+        """Stop the exporter. In a thread: the signal may have come in the midst of an event loop of the task's own."""
+        if self._running is not None:
+            stopping = threading.Thread(target=self._stop, args=self._running, daemon=True)
+            stopping.start()
+            stopping.join(SECONDS_TO_STOP)
+
+    # ------------------------------------------------------------------------------------------ parts of them
+    def _job_succeeded(self, context: Context) -> bool:
+        if self.written_by is None:
+            return True
+        task = context["ti"]
+        states = task.get_task_states(dag_id=task.dag_id, run_ids=[task.run_id], task_ids=[self.written_by])
+        return bool(states[task.run_id].get(self.written_by) == "success")
+
+    async def _scan(self, session: Session, record: str, patterns: list[str], must_match: bool) -> Launched:
+        launched = await start_scan(
+            session,
+            record=record,
+            directory=self.directory,
+            patterns=patterns,
+            must_match=must_match,
+            part_size=self.part_size,
+        )
+        if launched.ended and launched.ended.state == "done":
+            self._manifest = await read_manifest(session, launched.record)
+        return launched
+
+    def _address(self) -> HeadNodeAddress:
+        given = json.loads(self.head_node) if isinstance(self.head_node, str) else self.head_node
+        if given:
+            return HeadNodeAddress.from_dict(given)
+        return find_head_node(self.cluster_name, aws_conn_id=self.aws_conn_id, region_name=self.region_name or None)
+
+    def _open_bucket(self) -> ResultsBucket:
+        if self._opened is None:
+            self._opened = ResultsBucket(transfer_client(self.aws_conn_id, self.region_name or None), self.bucket)
+        return self._opened
+
+    def _judge(self, address: HeadNodeAddress, record: str, stage: str, event: dict[str, Any]) -> bool:
+        """Return whether the stage did all that it was asked to; raise unless what is left is worth another round."""
+        if event["status"] == "timeout":
+            self._stop(address, record)
+            limit = timedelta(seconds=self.waiter_delay * self.waiter_max_attempts)
+            raise DeadlineExceededError(
+                f"the export of {self.directory} on {self.cluster_name} took longer than {format_duration(limit)}",
+                remedy="clear the task, it goes on where it ended; for that much data raise waiter_max_attempts",
+            )
+        progress = ExportProgress(**event["progress"])
+        if event["status"] == "success":
+            return True
+        if stage == "upload" and progress.kind == "expired" and (progress.files_done or progress.bytes_done):
+            self.log.info("The signed URLs have expired; signing the rest again.")
+            return False
+        where = f"{self.directory} on cluster {self.cluster_name}"
+        raise error_of(progress.kind, f"the export of {where} failed: {progress.message}")
+
+    def _stop(self, address: HeadNodeAddress, record: str) -> None:
+        run_session(address, self.ssh_conn_id, lambda session: session.run(stop_command(record), check=False))
+
+    def _keys(self, manifest: Manifest) -> dict[str, ResultFile]:
+        reserved = [f"{self.prefix}/{self.receipt_key}"]
+        return keys_of(self.prefix, manifest.files, reserved=reserved)
+
+    def _log_plan(self, files: dict[str, ResultFile], missing: dict[str, ResultFile], units: list[Unit]) -> None:
+        self.log.info(
+            "Sending %s in %s requests to s3://%s/%s/; %s of %s files are there already",
+            *(format_bytes(sum(unit.length for unit in units)), f"{len(units):,}", self.bucket, self.prefix),
+            *(f"{len(files) - len(missing):,}", f"{len(files):,}"),
+        )
+
+    def _write_receipt(
+        self, context: Context, bucket: ResultsBucket, manifest: Manifest, files: dict[str, ResultFile]
+    ) -> Receipt:
+        entries = [
+            ReceiptFile(path=file.path, key=key, size=file.size, sha256=file.sha256, s3_checksum=file.s3_checksum)
+            for key, file in files.items()
+        ]
+        if self.gallery:
+            entries += self._write_gallery(context, bucket, entries)
+        receipt = make_receipt(
+            cluster_name=self.cluster_name,
+            directory=manifest.directory,
+            bucket=self.bucket,
+            prefix=self.prefix,
+            receipt_key=self.receipt_key,
+            files=entries,
+            left_out=[ReceiptLeftOut(path=entry.path, reason=entry.reason) for entry in manifest.left_out],
+            facts=self._facts(context),
+        )
+        bucket.put(f"{self.prefix}/{self.receipt_key}", receipt.to_json(), "application/json")
+        for entry in manifest.left_out[:OBJECTS_SHOWN]:
+            self.log.warning("Left out: %s is %s", entry.path, entry.reason)
+        return require_verified(bucket.client, receipt.uri)
+
+    def _facts(self, context: Context) -> dict[str, Any]:
+        returned = {task: context["ti"].xcom_pull(task_ids=task) for task in self.facts_from}
+        return {**(self.facts or {}), **returned}
+
+    def _write_gallery(self, context: Context, bucket: ResultsBucket, entries: list[ReceiptFile]) -> list[ReceiptFile]:
+        pictures = [entry for entry in entries if is_picture(entry.path)]
+        if not pictures:
+            self.log.warning("No picture among the files, so no page of pictures")
+            return []
+        taken = {entry.path for entry in entries}
+        name = next((name for name in GALLERY_NAMES if name not in taken), None)
+        if name is None:
+            raise ExportError(
+                f"the results hold {' and '.join(GALLERY_NAMES)}: no name is left for the page of pictures"
+            )
+        page = render_gallery(
+            f"Pictures of {self.cluster_name}", self.prefix, pictures, lambda key: b"".join(bucket.read(key))
+        ).encode()
+        key = f"{self.prefix}/{name}"
+        bucket.put(key, page, "text/html; charset=utf-8")
+        persist_link(S3PicturesLink, context, self, bucket.client, bucket=self.bucket, key=key)
+        digest = hashlib.sha256(page)
+        checksum = base64.b64encode(digest.digest()).decode()
+        return [ReceiptFile(path=name, key=key, size=len(page), sha256=digest.hexdigest(), s3_checksum=checksum)]
+
+    def _report(self, context: Context, bucket: ResultsBucket, receipt: Receipt) -> dict[str, Any]:
+        persist_link(S3ResultsLink, context, self, bucket.client, bucket=self.bucket, key=self.prefix)
+        receipt_key = f"{self.prefix}/{self.receipt_key}"
+        persist_link(S3ReceiptLink, context, self, bucket.client, bucket=self.bucket, key=receipt_key)
+        self.log.info(
+            "Verified in S3: %s files, %s. Receipt: %s\n  fetch:  %s\n  verify: %s",
+            *(f"{receipt.total_files:,}", format_bytes(receipt.total_bytes), receipt.uri),
+            *(receipt.commands.fetch, receipt.commands.verify),
+        )
+        return {
+            "uri": f"s3://{self.bucket}/{self.prefix}/",
+            "bucket": self.bucket,
+            "prefix": self.prefix,
+            "receipt_uri": receipt.uri,
+            "files": receipt.total_files,
+            "bytes": receipt.total_bytes,
+            "verified": True,
+            "objects": [f"s3://{self.bucket}/{file.key}" for file in receipt.files[:OBJECTS_SHOWN]],
+            "left_out": len(receipt.left_out),
+        }
+
+
+class ResultsOnPremisesOperator(BaseOperator):
+    """Copy what a receipt lists from S3 to a site by SFTP, verify every file there, and leave the receipt there last.
+
+    A retry sends only what the site does not hold yet. Each file is written under another name, read back, compared
+    with the receipt, and only then given its name. The site's host key has to be in the connection (`host_key`) or in
+    the worker's known_hosts.
+
+    Returns `{"directory", "sftp_conn_id", "receipt_uri", "files", "bytes", "sent", "verified"}`.
+
+    Raises ReceiptMismatchError, ExportError, PermissionDeniedError, ConnectionLostError.
+
+    :param receipt_uri: `s3://…/receipt.json`, as ResultsToS3Operator returns it
+    :param sftp_conn_id: the site
+    :param directory: an absolute folder there; made if it does not exist
+    """
+
+    template_fields: Sequence[str] = ("receipt_uri", "sftp_conn_id", "directory", "aws_conn_id", "region_name")
+    ui_color = "#e3ecf8"
+
+    def __init__(
+        self,
+        *,
+        receipt_uri: str,
+        sftp_conn_id: str,
+        directory: str,
+        aws_conn_id: str | None = "aws_default",
+        region_name: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.receipt_uri = receipt_uri
+        self.sftp_conn_id = sftp_conn_id
+        self.directory = directory
+        self.aws_conn_id = aws_conn_id
+        self.region_name = region_name
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Copy and verify."""
+        client = transfer_client(self.aws_conn_id, self.region_name or None)
+        receipt = load_receipt(client, self.receipt_uri)
+        sent = asyncio.run(self._copy(receipt, ResultsBucket(client, receipt.bucket)))
+        self.log.info("Verified at %s: %s files, %s of them sent now", self.directory, receipt.total_files, sent)
+        return {
+            "directory": self.directory,
+            "sftp_conn_id": self.sftp_conn_id,
+            "receipt_uri": self.receipt_uri,
+            "files": receipt.total_files,
+            "bytes": receipt.total_bytes,
+            "sent": sent,
+            "verified": True,
+        }
+
+    async def _copy(self, receipt: Receipt, bucket: ResultsBucket) -> int:
+        last = time.monotonic()
+
+        def show(files: int, size: int) -> None:
+            nonlocal last
+            if time.monotonic() - last >= SECONDS_BETWEEN_LINES or files == receipt.total_files:
+                last = time.monotonic()
+                total = f"{receipt.total_files:,} files, {format_bytes(size)} of {format_bytes(receipt.total_bytes)}"
+                self.log.info("%s of %s are at the site", f"{files:,}", total)
+
+        async with open_site(self.sftp_conn_id) as sftp:
+            return await copy_results(receipt, bucket, SiteFolder(sftp, self.directory), show)

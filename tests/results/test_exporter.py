@@ -1,0 +1,175 @@
+"""What the exporter does by itself: globs, hashes, S3's refusals, and one running instance a record."""
+
+from __future__ import annotations
+
+import ast
+import base64
+import fcntl
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hpc.results import exporter
+
+SOURCE = Path(exporter.__file__).read_text()
+#: Holds a lock until it is ended.
+HOLDER = (
+    "import fcntl, signal, sys; lock = open(sys.argv[1], 'a'); fcntl.flock(lock, fcntl.LOCK_EX); print(flush=True);"
+    " signal.pause()"
+)
+
+
+def test_is_of_python_3_6_and_imports_nothing_of_ours() -> None:
+    tree = ast.parse(SOURCE, feature_version=(3, 6))
+    imported = {
+        name.name.partition(".")[0] for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names
+    }
+    assert imported <= set(sys.stdlib_module_names)
+    assert "annotations" not in SOURCE, "from __future__ import annotations is of Python 3.7"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "matching", "other"),
+    [
+        ("*.out", ["job.out", ".hidden.out"], ["a/job.out", "job.outs"]),
+        ("**", ["a", "a/b/c", ".x"], []),
+        ("**/*.png", ["a.png", "x/a.png", "x/y/a.png"], ["a.pn", "a.png/x"]),
+        ("frames/**", ["frames/a", "frames/b/c"], ["frames", "xframes/a"]),
+        ("a/**/b", ["a/b", "a/x/b", "a/x/y/b"], ["a/xb", "ab"]),
+        ("frame[0-9].vt?", ["frame1.vtk", "frame0.vtu"], ["framex.vtk", "frame1.vt", "frame1.vt/"]),
+        ("frame[!0-9]", ["framex"], ["frame1", "frame/"]),
+        ("./a//b", ["a/b"], ["b"]),
+        ("a[", ["a["], ["a"]),
+        ("[z-a]", ["[z-a]"], ["z"]),
+        ("[!]^]x", ["[!]^]x"], []),
+        ("a+(b).$", ["a+(b).$"], ["aab.$"]),
+        ("*", ["new\nline"], ["a/b"]),
+    ],
+)
+def test_globs(pattern: str, matching: list[str], other: list[str]) -> None:
+    regex = exporter.translate(pattern)
+    assert [name for name in matching if not regex.match(name)] == []
+    assert [name for name in other if regex.match(name)] == []
+
+
+@given(st.text(alphabet="ab*?[]!-\\/.", min_size=1, max_size=12))
+def test_no_glob_is_a_broken_expression(pattern: str) -> None:
+    exporter.translate(pattern).match("a/b")
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind"),
+    [
+        (403, b"<Code>AccessDenied</Code><Message>Access Denied</Message>", "denied"),
+        (403, b"<Code>AccessDenied</Code><Message>Request has expired</Message>", "expired"),
+        (400, b"<Code>ExpiredToken</Code><Message>The provided token has expired.</Message>", "expired"),
+        (404, b"<Code>NoSuchUpload</Code>", "expired"),
+        (404, b"<Code>NoSuchBucket</Code>", "refused"),
+        (400, b"<Code>BadDigest</Code>", "changed"),
+        (400, b"<Code>XAmzContentChecksumMismatch</Code>", "changed"),
+        (500, b"<Code>InternalError</Code>", None),
+        (503, b"<Code>SlowDown</Code>", None),
+        (400, b"<Code>RequestTimeout</Code>", None),
+        (429, b"", None),
+        (301, b"<Code>PermanentRedirect</Code>", "refused"),
+    ],
+)
+def test_what_s3_says(status: int, body: bytes, kind: str | None) -> None:
+    failure = exporter.refusal(status, body, "a.dat")
+    assert (failure and failure.kind) == kind
+
+
+@pytest.mark.parametrize("size", [0, 1, 10, 11, 20, 25])
+def test_hashes_of_parts(tmp_path: Path, size: int) -> None:
+    data = os.urandom(size)
+    (tmp_path / "a").write_bytes(data)
+    counted: list[int] = []
+    entry = exporter.describe_file(str(tmp_path), "a", 10, counted.append)
+    assert entry["sha256"] == hashlib.sha256(data).hexdigest()
+    assert sum(counted) == size
+    pieces = [data[start : start + 10] for start in range(0, size, 10)] if size > 10 else []
+    assert entry.get("parts", []) == [base64.b64encode(hashlib.sha256(piece).digest()).decode() for piece in pieces]
+
+
+@pytest.mark.parametrize("size", [0, 1 << 30, 640 << 30, 641 << 30, 5 << 40])
+def test_no_file_has_more_than_ten_thousand_parts(size: int) -> None:
+    part = exporter.part_size_for(size, 64 << 20)
+    assert -(-size // part) <= exporter.MAX_PARTS
+    assert part == 64 << 20 or size > part * exporter.MAX_PARTS * 0.9
+
+
+def request(tmp_path: Path, **more: Any) -> dict[str, Any]:
+    return {
+        "action": "scan",
+        "record": str(tmp_path / "record"),
+        "directory": str(tmp_path / "run"),
+        "patterns": ["*"],
+        "must_match": True,
+        "part_size": 1 << 26,
+        "launch": "1",
+        "threads": 2,
+        "patience": 10,
+        **more,
+    }
+
+
+def test_what_a_failed_job_did_not_write_is_left_out(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "job.1.log").write_text("segmentation fault")
+    paths, left_out = exporter.select(str(run), ["*.log", "*.csv"], False)
+    assert paths == ["job.1.log"]
+    assert left_out == [{"path": "*.csv", "reason": "a pattern that matches no file"}]
+    assert exporter.select(str(tmp_path / "never_made"), ["*.log"], False)[0] == []
+    with pytest.raises(exporter.Failure, match="there is no folder"):
+        exporter.select(str(tmp_path / "never_made"), ["*.log"], True)
+    with pytest.raises(exporter.Failure, match=r"no file below .* matches '\*.csv'"):
+        exporter.select(str(run), ["*.log", "*.csv"], True)
+
+
+def start(document: dict[str, Any]) -> dict[str, Any]:
+    ended = subprocess.run(
+        [sys.executable, exporter.__file__], input=json.dumps(document).encode(), stdout=subprocess.PIPE, check=True
+    )
+    answer: dict[str, Any] = json.loads(ended.stdout)
+    return answer
+
+
+def test_a_predecessor_is_stopped_first(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    record = tmp_path / "record"
+    record.mkdir()
+    with subprocess.Popen([sys.executable, "-c", HOLDER, str(record / "lock")], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        (record / "pid").write_text(str(holder.pid))
+        (tmp_path / "run" / "a").write_text("x")
+        answer = start(request(tmp_path))
+        assert answer["progress"]["state"] == "done"
+        assert holder.wait() == -signal.SIGTERM
+
+
+def test_its_lock_tells_that_it_runs(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "a").write_text("x")
+    answer = start(request(tmp_path))
+    assert answer["progress"]["files_done"] == 1
+    with (tmp_path / "record" / "lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    manifest = json.loads((tmp_path / "record" / "manifest.json").read_text())
+    assert [file["path"] for file in manifest["files"]] == ["a"]
+
+
+def test_a_record_that_cannot_be_made_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    answer = start(request(tmp_path, record=str(tmp_path / "file" / "record")))
+    assert answer["error"]["kind"] == "launch"
