@@ -1,0 +1,11 @@
+"""Makes no DAG: it fails to import, on purpose, as long as a file in config/simulations/ is wrong.
+
+Airflow shows the error on its start page, with every wrong file, the path of the value in it and what would be right.
+It is a file of its own because an import error stops every DAG of the file that raised it.
+"""
+
+from hpc.config import SimulationFileError, load_simulations
+from hpc.errors import ConfigurationError
+
+if problems := [str(found) for found in load_simulations() if isinstance(found, SimulationFileError)]:
+    raise ConfigurationError("These simulations have no DAG:\n" + "\n".join(problems), remedy="correct the files")

@@ -1,0 +1,321 @@
+"""One simulation -> one DAG: the thirteen steps of an ephemeral HPC cluster, read from top to bottom."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from datetime import time as clock
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+from airflow.sdk import (
+    DAG,
+    BaseOperator,
+    CronTriggerTimetable,
+    Param,
+    TaskGroup,
+    TriggerRule,
+    chain,
+)
+from airflow.sdk.definitions.callback import AsyncCallback
+from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
+
+from hpc import deadline, names, retries
+from hpc.cluster.hold import HoldClusterOperator
+from hpc.cluster.operators import (
+    ParallelClusterCreateOperator,
+    ParallelClusterDeleteOperator,
+    ParallelClusterInstallOperator,
+    ParallelClusterVerifyOperator,
+    RenderClusterConfigOperator,
+)
+from hpc.cluster.sensors import ParallelClusterSensor
+from hpc.config import Export, KeepFor, Resources, Schedule, SimulationConfig, parameter_schema
+from hpc.durations import format_duration, format_walltime
+from hpc.head_node.operators import HeadNodeConnectOperator
+from hpc.monitoring.sensors import CloudWatchAlarmSensor
+from hpc.report import RunReportOperator, describe_simulation
+from hpc.results.operators import ResultsOnPremisesOperator, ResultsToS3Operator
+from hpc.slurm.operators import SlurmJobOperator
+from hpc.slurm.sensors import SlurmAllocationSensor, SlurmJobSensor, SlurmQueueEmptySensor
+
+if TYPE_CHECKING:
+    from airflow.sdk.bases.timetable import BaseTimetable
+
+#: The one name by which every task of a run finds its cluster. See `hpc.names.cluster_name`.
+CLUSTER = "{{ cluster_name(dag.dag_id, run_id) }}"
+#: A fact of the account, from Airflow's Variable `hpc_site`. See `hpc.config.Site`.
+SITE = "{{ var.json.hpc_site.%s }}"
+#: What an earlier task returned, as JSON. A template and not an XComArg: it adds no arrow to the graph.
+RETURNED = "{{ ti.xcom_pull(task_ids='%s') | tojson }}"
+#: What Slurm and the job's wrapper leave beside the results: rendered script, record, output.
+JOB_HISTORY = (".slurm/*/attempt-*/*", "*.log")
+#: The values of the trigger form, as JSON, so that a text reaches the job byte for byte.
+PARAMETERS = "{{ params | tojson }}"
+
+
+def build_dag(simulation: SimulationConfig) -> DAG:
+    """Return the DAG of a simulation."""
+    with DAG(
+        dag_id=simulation.name,
+        description=simulation.description,
+        doc_md=describe_simulation(simulation),
+        schedule=timetable(simulation.schedule),
+        start_date=start_date(simulation.schedule),
+        catchup=bool(simulation.schedule and simulation.schedule.catchup),
+        tags=["hpc", *simulation.tags],
+        params=trigger_form(simulation),
+        default_args={"owner": simulation.owner},
+        deadline=DeadlineAlert(
+            reference=DeadlineReference.DAGRUN_QUEUED_AT,
+            interval=simulation.deadline,
+            callback=AsyncCallback(
+                deadline.alert, {"simulation": simulation.name, "deadline": format_duration(simulation.deadline)}
+            ),
+        ),
+        user_defined_macros={"cluster_name": names.cluster_name, "tag_value": names.tag_value, "expiry": names.expiry},
+        is_paused_upon_creation=False,
+    ) as dag:
+        add_tasks(simulation)
+    return dag
+
+
+def timetable(schedule: Schedule | None) -> BaseTimetable | None:
+    """Return when the simulation starts by itself; None for manual runs only."""
+    if schedule is None:
+        return None
+    if schedule.cron is not None:
+        # A cluster costs money: deploying a file must not start one for the interval before.
+        return CronTriggerTimetable(schedule.cron, timezone=schedule.timezone, run_immediately=timedelta(0))
+    made: BaseTimetable = resolve_name(str(schedule.timetable))(**schedule.timetable_arguments)
+    return made
+
+
+def start_date(schedule: Schedule | None) -> datetime | None:
+    """Return the first moment for which a scheduled run may be made; None for "from now on" or no schedule."""
+    if schedule is None or schedule.start is None:
+        return None
+    return datetime.combine(schedule.start, clock(), tzinfo=ZoneInfo(schedule.timezone)).astimezone(UTC)
+
+
+def trigger_form(simulation: SimulationConfig) -> dict[str, Param]:
+    """Return the fields of the trigger form: the job's typed parameters with their bounds."""
+    return {
+        name: Param(parameter.default, title=name, description=parameter.description, **parameter_schema(parameter))
+        for name, parameter in simulation.job.parameters.items()
+    }
+
+
+def add_tasks(simulation: SimulationConfig) -> None:
+    """Add the thirteen steps to the DAG that is being built, in their order; the chain at the bottom is the picture."""
+    aws: dict[str, Any] = {"aws_conn_id": simulation.connections.aws, "region_name": SITE % "region"}
+    ssh: dict[str, Any] = {"ssh_conn_id": simulation.connections.ssh}
+    on_cluster = {"cluster_name": CLUSTER, "head_node": RETURNED % "connect", **aws, **ssh}
+    directory = f"{simulation.cluster.shared_dir}/runs/{CLUSTER}"
+    life = longest_life(simulation) // timedelta(seconds=1)
+    ours = {names.TAG_SIMULATION: simulation.name, names.TAG_RUN_ID: "{{ tag_value(run_id) }}"}
+    policy = _policies(simulation.retries)
+
+    with TaskGroup("provision", prefix_group_id=False, tooltip="Steps 1 to 5: from nothing to a cluster"):
+        install_parallelcluster = ParallelClusterInstallOperator(
+            task_id="install_parallelcluster", **policy(retries.ON_WORKER)
+        )
+        # A setup task before there is a cluster: so the teardown also runs when create_cluster fails half-way.
+        render_cluster_config = RenderClusterConfigOperator(
+            task_id="render_cluster_config",
+            cluster_name=CLUSTER,
+            template=str(simulation.cluster.template),
+            values=_template_values(simulation),
+            overrides=dict(simulation.cluster.values),
+            tags={
+                **ours,
+                names.TAG_OWNER: simulation.owner,
+                names.TAG_EXPIRES: f"{{{{ expiry(dag_run.start_date, {life}) }}}}",
+            },
+            **aws,
+            **policy(retries.ON_WORKER),
+        ).as_setup()  # type: ignore[no-untyped-call]
+        create_cluster = ParallelClusterCreateOperator(
+            task_id="create_cluster",
+            cluster_name=CLUSTER,
+            cluster_config="{{ ti.xcom_pull(task_ids='render_cluster_config') }}",
+            rollback_on_failure=not isinstance(simulation.on_failure, KeepFor),
+            wait_for_completion=False,
+            **aws,
+            **policy(retries.AWS_CALL),
+        ).as_setup()  # type: ignore[no-untyped-call]
+        wait_for_stack = ParallelClusterSensor(
+            task_id="wait_for_stack", cluster_name=CLUSTER, **aws, **policy(retries.STACK_WAIT)
+        )
+        verify_cluster = ParallelClusterVerifyOperator(
+            task_id="verify_cluster",
+            cluster_name=CLUSTER,
+            shared_dir=simulation.cluster.shared_dir,
+            **aws,
+            **ssh,
+            **policy(retries.HEAD_NODE),
+        )
+
+    with TaskGroup("compute", prefix_group_id=False, tooltip="Steps 6 to 10: the job"):
+        connect = HeadNodeConnectOperator(
+            task_id="connect", cluster_name=CLUSTER, **aws, **ssh, **policy(retries.HEAD_NODE)
+        )
+        submit_job = SlurmJobOperator(
+            task_id="submit_job",
+            job_script=str(simulation.job.path),
+            parameters=PARAMETERS,
+            directory=directory,
+            resources=_slurm_request(simulation.resources),
+            inputs=[{"source": file.source, "name": file.name} for file in simulation.inputs],
+            wait_for_completion=False,
+            **on_cluster,
+            **policy(retries.HEAD_NODE),
+        )
+        wait_for_allocation = SlurmAllocationSensor(
+            task_id="wait_for_allocation", job=RETURNED % "submit_job", **on_cluster, **policy(retries.SLURM_WAIT)
+        )
+        run_job = SlurmJobSensor(
+            task_id="run_job", job=RETURNED % "submit_job", **on_cluster, **policy(retries.SLURM_WAIT)
+        )
+        watch_alarms = CloudWatchAlarmSensor(
+            task_id="watch_alarms",
+            cluster_name=CLUSTER,
+            alarm_names=[f"{CLUSTER}-{alarm}" for alarm in simulation.monitoring.alarms],
+            on_alarm=simulation.monitoring.on_alarm,
+            until_task_ids=["run_job"],
+            waiter_delay=30,
+            waiter_max_attempts=20_160,  # a week, as run_job: the watch must not fail a job that is longer than itself
+            **aws,
+            **policy(retries.AWS_WAIT),
+        )
+
+    with TaskGroup("results", prefix_group_id=False, tooltip="Steps 11 and 12: results and pictures"):
+        saved = _add_results(simulation, directory=directory, on_cluster=on_cluster, ran=[connect, run_job])
+
+    with TaskGroup("release", prefix_group_id=False, tooltip="Step 13: from a cluster to nothing"):
+        wait_for_empty_queue = SlurmQueueEmptySensor(
+            task_id="wait_for_empty_queue", **on_cluster, **policy(retries.SLURM_WAIT)
+        )
+        hold_cluster = HoldClusterOperator(
+            task_id="hold_cluster",
+            cluster_name=CLUSTER,
+            created_by="create_cluster",
+            reached_by="connect",
+            exported_by="export_results" if isinstance(simulation.export, Export) else None,
+            keep_for=_keep_for(simulation),
+            hold_if_unverified=_hold(simulation),
+            trigger_rule=TriggerRule.ALL_DONE,
+            **retries.DELETION.arguments(),
+        )
+        # Not with the simulation's own number of retries: `retries: 0` is meant for the job, not for its safety net.
+        delete_cluster = ParallelClusterDeleteOperator(
+            task_id="delete_cluster", cluster_name=CLUSTER, tags=ours, **aws, **retries.DELETION.arguments()
+        ).as_teardown(setups=[render_cluster_config, create_cluster])
+        # A teardown as well: who marks a run as failed skips every task but teardowns, and a run whose last task was
+        # skipped would count as a success even when its deletion failed.
+        report = RunReportOperator(task_id="report", cluster_name=CLUSTER, **policy(retries.ON_WORKER)).as_teardown(
+            on_failure_fail_dagrun=True
+        )
+
+    chain(install_parallelcluster, render_cluster_config, create_cluster, wait_for_stack, verify_cluster, connect)
+    chain(connect, submit_job, wait_for_allocation, run_job)
+    submit_job >> watch_alarms
+    [run_job, watch_alarms, *saved] >> wait_for_empty_queue
+    [wait_for_empty_queue, watch_alarms, *saved] >> hold_cluster >> delete_cluster >> report
+
+
+def _add_results(
+    simulation: SimulationConfig, *, directory: str, on_cluster: dict[str, Any], ran: list[BaseOperator]
+) -> list[BaseOperator]:
+    """Add what saves the results and makes the pictures; return every task of it, for the deletion waits for all."""
+    if simulation.export == "discard":
+        return []
+    export, post = simulation.export, simulation.postprocess
+    policy = _policies(simulation.retries)
+    bucket = export.bucket or SITE % "bucket"
+    prefix = f"{export.prefix or simulation.name}/{CLUSTER}"
+
+    # Also after a failed job, for what it left often explains the failure; and after a submission that failed, for its
+    # answer may have been lost on the way and the job be there. So all it needs is a head node that was reached.
+    export_results = ResultsToS3Operator(
+        task_id="export_results",
+        directory=directory,
+        patterns=[*simulation.outputs, *JOB_HISTORY],
+        written_by="run_job",
+        bucket=bucket,
+        prefix=prefix,
+        facts_from=["submit_job", "run_job", "render_cluster_config", "verify_cluster", "install_parallelcluster"],
+        trigger_rule=TriggerRule.ALL_DONE_MIN_ONE_SUCCESS,
+        **on_cluster,
+        **policy(retries.TRANSFER),
+    )
+    ran >> export_results
+    saved: list[BaseOperator] = [export_results]
+    if export.on_premises is not None:
+        send_on_premises = ResultsOnPremisesOperator(
+            task_id="send_on_premises",
+            receipt_uri=f"s3://{bucket}/{prefix}/receipt.json",
+            sftp_conn_id=export.on_premises.sftp_conn_id,
+            directory=f"{export.on_premises.directory.rstrip('/')}/{CLUSTER}",
+            aws_conn_id=on_cluster["aws_conn_id"],
+            region_name=on_cluster["region_name"],
+            **policy(retries.TRANSFER),
+        )
+        export_results >> send_on_premises
+        saved.append(send_on_premises)
+    if post is not None:
+        postprocess = SlurmJobOperator(
+            task_id="postprocess",
+            job_script=str(post.path),
+            parameters=PARAMETERS,
+            directory=directory,
+            resources=_slurm_request(Resources(walltime=post.walltime, partition=simulation.resources.partition)),
+            inputs=[{"source": file.source, "name": file.name} for file in post.inputs],
+            **on_cluster,
+            **policy(retries.SLURM_WAIT),
+        )
+        export_pictures = ResultsToS3Operator(
+            task_id="export_pictures",
+            directory=directory,
+            patterns=list(post.pictures),
+            bucket=bucket,
+            prefix=f"{prefix}/pictures",
+            gallery=True,
+            facts_from=["postprocess"],
+            **on_cluster,
+            **policy(retries.TRANSFER),
+        )
+        [export_results, ran[-1]] >> postprocess >> export_pictures
+        saved += [postprocess, export_pictures]
+    return saved
+
+
+def longest_life(simulation: SimulationConfig) -> timedelta:
+    """Return how long a run's cluster may live at the most: the deadline and the longest hold after it."""
+    return simulation.deadline + max(_hold(simulation), _keep_for(simulation) or timedelta(0))
+
+
+def _hold(simulation: SimulationConfig) -> timedelta:
+    return simulation.export.hold_if_unverified if isinstance(simulation.export, Export) else timedelta(0)
+
+
+def _keep_for(simulation: SimulationConfig) -> timedelta | None:
+    return simulation.on_failure.keep_for if isinstance(simulation.on_failure, KeepFor) else None
+
+
+def _policies(own_retries: int | None) -> Callable[[retries.TaskPolicy], dict[str, Any]]:
+    """Return what turns a named policy into an operator's arguments, with the simulation's own number of retries."""
+    return lambda policy: policy.with_retries(own_retries).arguments()
+
+
+def _template_values(simulation: SimulationConfig) -> dict[str, Any]:
+    """Return what every cluster template may use, beside the simulation's own `cluster.values`."""
+    site = ("region", "head_node_subnet_id", "compute_subnet_id", "key_name", "bucket")
+    own = {"nodes": simulation.resources.nodes, "partition": simulation.resources.partition}
+    return {name: SITE % name for name in site} | own
+
+
+def _slurm_request(resources: Resources) -> dict[str, Any]:
+    """Return the resources of a job as SlurmJobOperator takes them, walltime as Slurm writes it."""
+    return resources.model_dump() | {"walltime": format_walltime(resources.walltime)}

@@ -1,0 +1,115 @@
+"""What a person wants to know of a run: before it, as the DAG's page; after it, as one summary with a verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+
+from hpc.cluster.hold import FAILED
+from hpc.durations import format_duration, format_walltime
+from hpc.errors import RunFailedError
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from hpc.config import SimulationConfig
+
+_PICTURE = """\
+```
+ provision   install_parallelcluster > render_cluster_config > create_cluster > wait_for_stack > verify_cluster
+                                                                                                     |
+ compute                        connect > submit_job > wait_for_allocation > run_job                 |
+                                               \\ > watch_alarms                  |
+ results                        export_results > postprocess > export_pictures   |   (> send_on_premises)
+                                                                     |
+ release                        wait_for_empty_queue > hold_cluster > delete_cluster > report
+```"""
+
+#: The tasks whose return values stand in the summary.
+_SUMMARIZED = ("run_job", "export_results", "export_pictures", "delete_cluster")
+
+
+def describe_simulation(simulation: SimulationConfig) -> str:
+    """Return the Markdown page of a simulation's DAG: what it does, its steps, what it takes and what it leaves."""
+    resources, tasks = simulation.resources, simulation.resources.nodes * simulation.resources.tasks_per_node
+    schedule = simulation.schedule
+    when = f"`{schedule.cron or schedule.timetable}` ({schedule.timezone})" if schedule else "by hand or by REST only"
+    target = "nowhere: they are discarded" if simulation.export == "discard" else "S3, with a receipt that is verified"
+    rows = {
+        "Starts": when,
+        "Cluster": f"`config/clusters/{simulation.cluster.profile}.yaml`",
+        "Job": f"`include/job_scripts/{simulation.job.script}` on {resources.nodes} node(s), {tasks} task(s), "
+        f"walltime {format_walltime(resources.walltime)}, partition `{resources.partition}`",
+        "Results": f"{', '.join(f'`{pattern}`' for pattern in simulation.outputs)} to {target}",
+        "Deadline": format_duration(simulation.deadline),
+        "When it fails": _on_failure(simulation),
+    }
+    table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
+    return (
+        f"### {simulation.description}\n\nOne run makes an HPC cluster, computes on it, saves the results and "
+        f"deletes it again.\n\n{_PICTURE}\n\n| | |\n|---|---|\n{table}\n\nThe file behind it: "
+        f"`config/simulations/{simulation.name}.yaml`."
+    )
+
+
+def _on_failure(simulation: SimulationConfig) -> str:
+    if simulation.on_failure == "delete":
+        return "the cluster is deleted as soon as the results are saved"
+    return f"the cluster is kept for {format_duration(simulation.on_failure.keep_for)}, then deleted"
+
+
+def summarize(returned: Mapping[str, Any], states: Mapping[str, str | None], cluster: str) -> list[str]:
+    """Return the lines of a run's summary, from what its tasks returned and the states they ended in."""
+    lines = [f"Cluster    {cluster}"]
+    if job := returned.get("run_job"):
+        lines.append(
+            f"Job        {job.get('job_id')} {job.get('state')} on {job.get('node_list')}, {job.get('seconds')} s"
+        )
+    for label, task in (("Results", "export_results"), ("Pictures", "export_pictures")):
+        if saved := returned.get(task):
+            verified = "verified" if saved.get("verified") else "NOT verified"
+            lines.append(
+                f"{label:10} {saved.get('uri')}: {saved.get('files')} files, {saved.get('bytes')} bytes, {verified}"
+            )
+    if deletion := returned.get("delete_cluster"):
+        left = ", ".join(map(str, deletion.get("leftovers", []))) or "nothing"
+        lines.append(f"Deletion   proven; left: {left}")
+    else:
+        lines.append("Deletion   NOT proven: look at delete_cluster and at the CloudFormation console")
+    failed = sorted(task for task, state in states.items() if state == "failed")
+    lines.append(f"Failed     {', '.join(failed)}" if failed else "Failed     nothing")
+    return lines
+
+
+class RunReportOperator(BaseOperator):
+    """Summarize a finished run and give it its verdict: fails when any task of the run failed.
+
+    It is the last task and runs in any case, as a teardown with `on_failure_fail_dagrun`. Without it a run whose job
+    failed would count as a success, because its deletion, the task that it ends with, succeeded; and so would a run
+    that somebody marked as failed and whose deletion failed.
+
+    :param cluster_name: the cluster of the run (templated)
+    """
+
+    template_fields = ("cluster_name",)
+    ui_color = "#d7e8d0"
+
+    def __init__(self, *, cluster_name: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.cluster_name = cluster_name
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Log and return the summary. Raises RunFailedError when a task failed or could not run."""
+        instance = context["ti"]
+        states = instance.get_task_states(dag_id=instance.dag_id, run_ids=[instance.run_id])[instance.run_id]
+        others = {task: state for task, state in states.items() if task != self.task_id}
+        returned = {task: instance.xcom_pull(task_ids=task) for task in _SUMMARIZED}
+        lines = summarize(returned, others, self.cluster_name)
+        self.log.info("Summary of this run:\n%s", "\n".join(lines))
+        if any(state in FAILED for state in others.values()):
+            raise RunFailedError(
+                f"The run did not succeed:\n{chr(10).join(lines)}", remedy="open the log of the first failed task"
+            )
+        return {"summary": lines}

@@ -1,0 +1,74 @@
+"""The DAG files as Airflow reads them: every simulation a DAG, a wrong one an import error of its own."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hpc.config import PROJECT_ROOT
+
+READ = """
+import json, sys
+from airflow.dag_processing.dagbag import DagBag
+bag = DagBag(sys.argv[1])
+print(json.dumps({"dags": sorted(bag.dags), "errors": bag.import_errors}))
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A copy of what is deployed into an Airflow."""
+    for folder in ("plugins", "dags", "config", "include"):
+        shutil.copytree(PROJECT_ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path
+
+
+def read(project: Path) -> dict[str, Any]:
+    """Return the DAG ids and the import errors by file."""
+    environment = {
+        "PATH": "/usr/bin:/bin",
+        "AIRFLOW_HOME": str(project / "airflow"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(project / "plugins"),
+        "PYTHONPATH": str(project / "plugins"),
+    }
+    command = [sys.executable, "-c", READ, str(project / "dags")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return answer
+
+
+def test_every_simulation_is_a_dag(project: Path) -> None:
+    found = read(project)
+    assert found["errors"] == {}
+    assert {"lj_melt", "cylinder_flow", "ising_2d", "example_by_hand"} <= set(found["dags"])
+
+
+def test_a_wrong_file_stops_its_own_dag_alone_and_says_what_is_wrong(project: Path) -> None:
+    melt = project / "config" / "simulations" / "lj_melt.yaml"
+    melt.write_text(melt.read_text().replace("  nodes: 2\n", "  nodes: none\n"))
+    (project / "config" / "simulations" / "torn.yaml").write_text("name: [torn")
+    found = read(project)
+    assert {"cylinder_flow", "ising_2d"} <= set(found["dags"])
+    assert "lj_melt" not in found["dags"]
+    (file,) = found["errors"]
+    assert file.endswith("check_simulations.py")
+    said = found["errors"][file]
+    assert "config/simulations/lj_melt.yaml: resources.nodes = 'none': Input should be a valid integer" in said
+    assert "config/simulations/torn.yaml: line 1, column 12: not YAML" in said
+    assert "What to do" in said
+
+
+def test_the_example_written_by_hand_fails_with_its_work_and_with_its_deletion() -> None:
+    dag = runpy.run_path(str(PROJECT_ROOT / "dags" / "example_by_hand.py"))["dag"]
+    assert dag.get_task("delete").on_failure_fail_dagrun
+    work_ends_in = [task for task in dag.tasks if not task.downstream_task_ids and not task.is_teardown]
+    assert [task.task_id for task in work_ends_in] == ["saved"]
+    assert dag.get_task("saved").upstream_task_ids == {"save"}

@@ -1,0 +1,135 @@
+"""One simulation becomes one DAG: its tasks, their order, their policies."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from airflow.sdk import DAG, CronTriggerTimetable
+from airflow.sdk.definitions.timetables.simple import NullTimetable
+
+from hpc import retries
+from hpc.config import SIMULATIONS_DIR, SimulationConfig, load_simulation, load_simulations
+from hpc.lifecycle import build_dag, longest_life
+
+STEPS = [
+    *("install_parallelcluster", "render_cluster_config", "create_cluster", "wait_for_stack", "verify_cluster"),
+    *("connect", "submit_job", "wait_for_allocation", "run_job", "watch_alarms"),
+    *("export_results", "postprocess", "export_pictures"),
+    *("wait_for_empty_queue", "hold_cluster", "delete_cluster", "report"),
+]
+
+
+def simulation(**changes: Any) -> SimulationConfig:
+    """The shipped melt, with changes."""
+    shipped = load_simulation(SIMULATIONS_DIR / "lj_melt.yaml").model_dump(exclude_unset=True)
+    return SimulationConfig.model_validate({**shipped, **changes})
+
+
+@pytest.fixture(scope="module")
+def dag() -> DAG:
+    return build_dag(simulation())
+
+
+def test_the_thirteen_steps_are_the_tasks(dag: DAG) -> None:
+    assert sorted(dag.task_ids) == sorted(STEPS)
+    order = [task.task_id for task in dag.topological_sort()]
+    chain = [step for step in STEPS if step != "watch_alarms"]
+    assert sorted(chain, key=order.index) == chain
+
+
+def test_the_groups_are_the_stages(dag: DAG) -> None:
+    groups = dag.task_group.get_task_group_dict()
+    assert {name for name in groups if name} == {"provision", "compute", "results", "release"}
+
+
+def test_every_task_declares_its_policy(dag: DAG) -> None:
+    for task in dag.tasks:
+        assert task.retries is not None, task.task_id
+        assert task.retries > 0, task.task_id
+        assert task.retry_delay > timedelta(0), task.task_id
+        assert task.execution_timeout is not None, task.task_id
+        assert task.retry_policy is not None, task.task_id
+
+
+def test_a_half_made_cluster_is_deleted_too(dag: DAG) -> None:
+    delete = dag.get_task("delete_cluster")
+    assert delete.is_teardown
+    setups = {task.task_id for task in delete.upstream_list if task.is_setup}
+    assert setups == {"render_cluster_config", "create_cluster"}
+
+
+def test_the_verdict_is_the_last_task(dag: DAG) -> None:
+    assert [task.task_id for task in dag.leaves] == ["report"]
+
+
+def test_marking_a_run_as_failed_skips_neither_deletion_nor_verdict(dag: DAG) -> None:
+    assert {task.task_id for task in dag.tasks if task.is_teardown} == {"delete_cluster", "report"}
+    assert dag.get_task("report").on_failure_fail_dagrun, "else a failed deletion would leave a run green"
+
+
+def test_the_deletion_waits_for_everything_that_saves_results(dag: DAG) -> None:
+    before = dag.get_task("hold_cluster").upstream_task_ids
+    assert before >= {"export_results", "postprocess", "export_pictures", "watch_alarms", "wait_for_empty_queue"}
+
+
+def test_waits_are_deferred(dag: DAG) -> None:
+    waits = {"wait_for_stack", "wait_for_allocation", "run_job", "watch_alarms", "wait_for_empty_queue"}
+    assert all(dag.get_task(task).deferrable for task in (*waits, "delete_cluster", "postprocess", "export_results"))
+
+
+def test_the_alarms_are_watched_as_long_as_a_job_may_take(dag: DAG) -> None:
+    watch, job = dag.get_task("watch_alarms"), dag.get_task("run_job")
+    assert watch.waiter_delay * watch.waiter_max_attempts >= job.waiter_delay * job.waiter_max_attempts
+
+
+def test_parameters_are_the_trigger_form(dag: DAG) -> None:
+    steps = dag.params.get_param("steps")
+    assert steps.schema["type"] == "integer"
+    assert steps.schema["minimum"] >= 1
+
+
+def test_the_schedule_is_the_files(dag: DAG) -> None:
+    assert isinstance(dag.timetable, CronTriggerTimetable)
+    assert dag.timetable.expression == simulation().schedule.cron  # type: ignore[union-attr]
+    assert dag.catchup is False
+    assert dag.start_date is None, "a start in the past would start a cluster as soon as the file is deployed"
+    late = simulation(schedule={"cron": "@daily", "timezone": "Asia/Tokyo", "catchup": True, "start": "2026-01-02"})
+    assert build_dag(late).start_date == datetime(2026, 1, 1, 15, tzinfo=UTC)
+    assert isinstance(build_dag(simulation(schedule=None)).timetable, NullTimetable)
+
+
+def test_discarded_results_are_neither_saved_nor_waited_for() -> None:
+    dag = build_dag(simulation(export="discard", postprocess=None))
+    assert not {"export_results", "export_pictures", "postprocess"} & set(dag.task_ids)
+    assert dag.get_task("hold_cluster").exported_by is None
+
+
+def test_a_site_gets_its_copy() -> None:
+    export = {"on_premises": {"sftp_conn_id": "site", "directory": "/results"}}
+    dag = build_dag(simulation(export=export))
+    assert dag.get_task("send_on_premises").upstream_task_ids == {"export_results"}
+    assert "send_on_premises" in dag.get_task("hold_cluster").upstream_task_ids
+
+
+def test_a_kept_cluster_is_not_rolled_back() -> None:
+    kept = simulation(on_failure={"keep_for": "4h"})
+    dag = build_dag(kept)
+    assert dag.get_task("create_cluster").rollback_on_failure is False
+    assert dag.get_task("hold_cluster").keep_for == timedelta(hours=4)
+    assert longest_life(kept) == kept.deadline + timedelta(hours=24)
+
+
+def test_own_retries_hold_for_every_task_but_the_safety_net() -> None:
+    retried = {task.task_id: task.retries for task in build_dag(simulation(retries=0)).tasks}
+    assert retried.pop("hold_cluster") == retried.pop("delete_cluster") == retries.DELETION.retries
+    assert set(retried.values()) == {0}
+
+
+def test_every_shipped_simulation_becomes_a_dag() -> None:
+    shipped = list(load_simulations())
+    assert all(isinstance(each, SimulationConfig) for each in shipped)
+    dags = [build_dag(each) for each in shipped if isinstance(each, SimulationConfig)]
+    assert len({dag.dag_id for dag in dags}) == len(dags) >= 3
+    assert all(dag.doc_md and "hpc" in dag.tags for dag in dags)

@@ -1,0 +1,65 @@
+"""The page before a run and the summary after it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from hpc.config import SIMULATIONS_DIR, load_simulation
+from hpc.errors import RunFailedError
+from hpc.report import RunReportOperator, describe_simulation, summarize
+
+RETURNED: dict[str, Any] = {
+    "run_job": {"job_id": 1, "state": "COMPLETED", "node_list": "compute-dy-c5large-[1-2]", "seconds": 9},
+    "export_results": {"uri": "s3://results/melt/", "files": 3, "bytes": 4096, "verified": True},
+    "delete_cluster": {"leftovers": []},
+}
+WELL = {"run_job": "success", "export_results": "success", "delete_cluster": "success"}
+
+
+class Instance:
+    """What the operator asks of its task instance."""
+
+    dag_id, run_id = "dag", "run"
+
+    def __init__(self, states: dict[str, str | None]) -> None:
+        self.states = states
+
+    def get_task_states(self, dag_id: str, run_ids: list[str]) -> dict[str, Any]:
+        return {"run": {**self.states, "report": "running"}}
+
+    def xcom_pull(self, task_ids: str) -> Any:
+        return RETURNED.get(task_ids)
+
+
+def run(states: dict[str, str | None]) -> dict[str, Any]:
+    context: Any = {"ti": Instance(states)}
+    return RunReportOperator(task_id="report", cluster_name="melt-1").execute(context)
+
+
+def test_the_page_of_a_simulation_tells_its_facts() -> None:
+    page = describe_simulation(load_simulation(SIMULATIONS_DIR / "lj_melt.yaml"))
+    for fact in ("2 node(s)", "config/simulations/lj_melt.yaml", "delete_cluster", "with a receipt that is verified"):
+        assert fact in page
+
+
+def test_the_summary_tells_results_and_deletion() -> None:
+    lines = summarize(RETURNED, WELL, "melt-1")
+    assert "Results    s3://results/melt/: 3 files, 4096 bytes, verified" in lines
+    assert "Deletion   proven; left: nothing" in lines
+    assert lines[-1] == "Failed     nothing"
+
+
+def test_a_deletion_that_nobody_saw_is_not_called_proven() -> None:
+    assert "Deletion   NOT proven" in "\n".join(summarize({}, {"delete_cluster": "failed"}, "melt-1"))
+
+
+def test_a_good_run_is_a_success() -> None:
+    assert run(dict(WELL))["summary"][0] == "Cluster    melt-1"
+
+
+@pytest.mark.parametrize("state", ["failed", "upstream_failed"])
+def test_a_run_with_a_failed_task_fails(state: str) -> None:
+    with pytest.raises(RunFailedError, match="What to do"):
+        run({**WELL, "run_job": state})
