@@ -1,0 +1,44 @@
+# Two commands: `make demo` and `make test`. Both set up whatever is missing; everything they make lies below .local/.
+PYTHON ?= python3
+AIRFLOW := .local/venvs/airflow/bin/python
+PYTEST := $(AIRFLOW) -m pytest -p workshop.marks
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test up down check lint format fast lock clean setup setup-tests
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: setup ## a cluster from nothing to nothing, with a real MPI job on it (DEMO_KEEP=1, DEMO_SIMULATION=name)
+	@$(AIRFLOW) -m workshop.demo
+
+test: setup-tests ## all checks and all tests
+	@$(AIRFLOW) -m workshop.check; checks=$$?; $(PYTEST) --durations=15 $(TESTS) && exit $$checks
+
+up: setup ## a local AWS region and Airflow in the background
+	@$(AIRFLOW) -m workshop up
+
+down: ## stop what `make up` started
+	@$(AIRFLOW) -m workshop down
+
+check: setup ## lint, types, schema, links, secrets
+	@$(AIRFLOW) -m workshop.check
+
+lint: setup ## lint and format only, and correct what can be
+	@$(AIRFLOW) -m ruff check --fix .
+	@$(AIRFLOW) -m ruff format .
+
+fast: setup ## the tests that need no server, under a minute
+	@$(PYTEST) -q -m "not region and not slurm and not pcluster and not airflow and not browser" $(TESTS)
+
+lock: setup ## resolve the requirements again and write the locks
+	@$(AIRFLOW) -m workshop.lock
+
+clean: ## stop everything and remove what was made, environments included
+	@$(AIRFLOW) -m workshop clean
+
+setup:
+	@$(PYTHON) -m workshop.setup
+
+setup-tests:
+	@$(PYTHON) -m workshop.setup --browser

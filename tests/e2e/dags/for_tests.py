@@ -1,0 +1,22 @@
+"""The shipped single-node simulation as two more Airflow DAGs for the end-to-end tests: on a schedule, and failing."""
+
+from pathlib import Path
+
+from hpc.config import SIMULATIONS_DIR, Schedule, load_simulation
+from hpc.lifecycle import build_dag
+
+shipped = load_simulation(SIMULATIONS_DIR / "ising_2d.yaml").model_copy(update={"postprocess": None, "schedule": None})
+
+every_minute = build_dag(shipped.model_copy(update={"name": "every_minute", "schedule": Schedule(cron="* * * * *")}))
+every_minute.is_paused_upon_creation = True
+
+failing_script = str(Path(__file__).with_name("failing_job.sh").resolve())
+failing_job = build_dag(
+    shipped.model_copy(
+        update={
+            "name": "failing_job",
+            "job": shipped.job.model_copy(update={"script": failing_script}),
+            "outputs": ("partial.txt",),
+        }
+    )
+)

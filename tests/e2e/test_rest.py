@@ -1,0 +1,156 @@
+"""Used the way users use it: through Airflow's REST API, with its official client, on a running Airflow."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from airflow_client.client.api.dag_api import DAGApi
+from airflow_client.client.api.dag_run_api import DagRunApi
+from airflow_client.client.exceptions import ApiException
+from airflow_client.client.models.dag_patch_body import DAGPatchBody
+from airflow_client.client.models.dag_run_mutable_states import DagRunMutableStates
+from airflow_client.client.models.dag_run_patch_body import DAGRunPatchBody
+
+from hpc.names import cluster_name
+from workshop import rest
+
+if TYPE_CHECKING:
+    from tests.e2e.conftest import RunningAirflow
+
+pytestmark = [pytest.mark.airflow, pytest.mark.timeout(600)]
+
+
+def until(condition: Callable[[], Any], what: str, limit: float = 300) -> Any:
+    """Ask twice a second until there is an answer; fail with what was waited for."""
+    end = time.monotonic() + limit
+    while not (answer := condition()):
+        if time.monotonic() > end:
+            pytest.fail(f"no {what} within {limit:g} s")
+        time.sleep(0.5)
+    return answer
+
+
+def finished(airflow: RunningAirflow, dag_id: str, run_id: str) -> dict[str, str]:
+    """Wait for the end of a run; return the state of the run, as "", and of each task."""
+    client = airflow.client
+    until(lambda: rest.run_state(client, dag_id, run_id) in rest.FINISHED_RUN_STATES, f"end of {run_id}", 420)
+    states = {task.task_id: task.state for task in rest.task_progress(client, dag_id, run_id, [])}
+    return {"": rest.run_state(client, dag_id, run_id), **states}
+
+
+def is_gone(airflow: RunningAirflow, dag_id: str, run_id: str) -> bool:
+    """Look into the region itself: neither a stack nor an instance of the run's cluster."""
+    name = cluster_name(dag_id, run_id)
+    stacks = airflow.region.client("cloudformation").describe_stacks()["Stacks"]
+    tag = [{"Name": "tag:parallelcluster:cluster-name", "Values": [name]}]
+    instances = airflow.region.client("ec2").describe_instances(Filters=tag)["Reservations"]
+    alive = [
+        instance["InstanceId"]
+        for reservation in instances
+        for instance in reservation["Instances"]
+        if instance["State"]["Name"] != "terminated"
+    ]
+    return not alive and name not in {stack["StackName"] for stack in stacks}
+
+
+@pytest.fixture
+def no_faults(airflow: RunningAirflow) -> Iterator[None]:
+    """Leave the region as healthy as it was."""
+    yield
+    airflow.fault("clear")
+
+
+def test_a_run_with_parameters_goes_through_all_steps(airflow: RunningAirflow) -> None:
+    client = airflow.client
+    run_id = rest.trigger(client, "ising_2d", {"seed": 7})
+    states = finished(airflow, "ising_2d", run_id)
+    assert set(states.values()) == {"success"}, states
+    exported = rest.returned(client, "ising_2d", run_id, "export_results")
+    bucket, _, key = exported["receipt_uri"].removeprefix("s3://").partition("/")
+    receipt = json.load(airflow.region.client("s3").get_object(Bucket=bucket, Key=key)["Body"])
+    assert len(receipt["files"]) == exported["files"] > 0
+    assert exported["verified"] is True
+    assert rest.returned(client, "ising_2d", run_id, "delete_cluster")["leftovers"] == []
+    assert is_gone(airflow, "ising_2d", run_id)
+
+
+@pytest.mark.parametrize("conf", [{"steps": -5}, {"steps": "many"}, {"steps": 10**12}])
+def test_a_bad_parameter_is_refused_before_there_is_a_run(airflow: RunningAirflow, conf: dict[str, Any]) -> None:
+    client = airflow.client
+    before = DagRunApi(client).get_dag_runs("lj_melt").total_entries
+    with pytest.raises(ApiException) as refused:
+        rest.trigger(client, "lj_melt", conf)
+    assert 400 <= int(refused.value.status or 0) < 500
+    assert "steps" in str(refused.value.body)
+    assert DagRunApi(client).get_dag_runs("lj_melt").total_entries == before
+
+
+def test_a_scheduled_run_starts_by_itself(airflow: RunningAirflow) -> None:
+    client = airflow.client
+    DAGApi(client).patch_dag("every_minute", DAGPatchBody(is_paused=False))
+    runs = until(lambda: DagRunApi(client).get_dag_runs("every_minute").dag_runs, "scheduled run", 120)
+    DAGApi(client).patch_dag("every_minute", DAGPatchBody(is_paused=True))
+    assert runs[0].run_type == "scheduled"
+    # A paused DAG's running runs go on, but none of their tasks is started any more: it has to be let go on.
+    assert runs[0].dag_run_id.startswith("scheduled__")
+    DagRunApi(client).patch_dag_run(
+        "every_minute", runs[0].dag_run_id, DAGRunPatchBody(state=DagRunMutableStates.FAILED)
+    )
+
+
+def test_a_failed_job_fails_the_run_saves_what_it_left_and_deletes_the_cluster(airflow: RunningAirflow) -> None:
+    client = airflow.client
+    run_id = rest.trigger(client, "failing_job")
+    states = finished(airflow, "failing_job", run_id)
+    assert states[""] == "failed"
+    assert states["run_job"] == "failed"
+    assert states["export_results"] == "success"
+    assert states["delete_cluster"] == "success"
+    assert states["report"] == "failed"
+    log = airflow.logs("failing_job", run_id, "run_job")
+    assert "the mesh has a hole" in log
+    assert is_gone(airflow, "failing_job", run_id)
+
+
+@pytest.mark.usefixtures("no_faults")
+def test_a_failed_bootstrap_is_explained_and_leaves_nothing(airflow: RunningAirflow) -> None:
+    airflow.fault("bootstrap", "Failed to mount FSx: no route")
+    run_id = rest.trigger(airflow.client, "ising_2d")
+    states = finished(airflow, "ising_2d", run_id)
+    assert states["wait_for_stack"] == "failed"
+    assert states["run_job"] == "upstream_failed"
+    assert states["delete_cluster"] == "success"
+    assert "Failed to mount FSx: no route" in airflow.logs("ising_2d", run_id, "wait_for_stack")
+    assert is_gone(airflow, "ising_2d", run_id)
+
+
+def test_a_run_that_a_user_marks_as_failed_still_deletes_its_cluster(airflow: RunningAirflow) -> None:
+    client = airflow.client
+    run_id = rest.trigger(client, "lj_melt", {"steps": 100_000})
+
+    def runs() -> bool:
+        tasks = rest.task_progress(client, "lj_melt", run_id, [])
+        return any(task.task_id == "run_job" and task.state == "deferred" for task in tasks)
+
+    until(runs, "running job")
+    DagRunApi(client).patch_dag_run("lj_melt", run_id, DAGRunPatchBody(state=DagRunMutableStates.FAILED))
+    until(lambda: is_gone(airflow, "lj_melt", run_id), "deletion", 120)
+    states = finished(airflow, "lj_melt", run_id)
+    assert (states["delete_cluster"], states["report"], states[""]) == ("success", "failed", "failed")
+
+
+def test_the_operators_serve_alone_in_a_dag_written_by_hand(airflow: RunningAirflow) -> None:
+    client = airflow.client
+    run_id = rest.trigger(client, "example_by_hand", {"greeting": 'Grüß "Gott"; $(id)'})
+    states = finished(airflow, "example_by_hand", run_id)
+    assert set(states.values()) == {"success"}, states
+    saved = rest.returned(client, "example_by_hand", run_id, "save")
+    body = airflow.region.client("s3").get_object(Bucket=saved["bucket"], Key=f"{saved['prefix']}/hello.txt")["Body"]
+    lines = body.read().decode().splitlines()
+    assert len(lines) == 2
+    assert all(line.startswith('Grüß "Gott"; $(id) from ') for line in lines)
+    assert is_gone(airflow, "example_by_hand", run_id)
