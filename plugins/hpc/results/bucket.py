@@ -93,6 +93,10 @@ def same_checksum(expected: str, told: str) -> bool:
     return told in (expected, expected.partition("-")[0])
 
 
+def _is_sent(written: datetime, since: datetime | None) -> bool:
+    return since is not None and written >= since
+
+
 class ResultsBucket:
     """One bucket, seen by an export. Every method raises the errors of `hpc.aws_errors`."""
 
@@ -150,16 +154,17 @@ class ResultsBucket:
             )
 
     # ------------------------------------------------------------------------------------------ what is missing
-    def missing(self, prefix: str, files: dict[str, ResultFile], since: datetime) -> dict[str, ResultFile]:
+    def missing(self, prefix: str, files: dict[str, ResultFile], since: datetime | None) -> dict[str, ResultFile]:
         """Return those of the files, by key, that the bucket does not hold as they are.
 
-        What was written since the export began was written by it, with a checksum that S3 verified: its size is enough,
-        for the receipt is verified in the end in any case. What is older is asked for its checksum.
+        `since` is when this try began to send, None if it has not. What was written since then was written by it, with
+        a checksum that S3 verified: its size is enough, for the receipt is verified in the end in any case. What is
+        older is asked for its checksum.
         """
         listed = self.listed(prefix)
         there = {key: file for key, file in files.items() if key in listed and listed[key].size == file.size}
-        unchanged = self._unchanged({key: file for key, file in there.items() if listed[key].written < since})
-        held = {key for key in there if listed[key].written >= since} | unchanged
+        sent = {key for key in there if _is_sent(listed[key].written, since)}
+        held = sent | self._unchanged({key: file for key, file in there.items() if key not in sent})
         return {key: file for key, file in files.items() if key not in held}
 
     def _unchanged(self, files: dict[str, ResultFile]) -> set[str]:
@@ -171,7 +176,7 @@ class ResultsBucket:
             return {key for key, held in zip(files, pool.map(holds, files.items()), strict=True) if held}
 
     # ------------------------------------------------------------------------------------------ sending
-    def units(self, files: dict[str, ResultFile], since: datetime) -> Iterator[Unit]:
+    def units(self, files: dict[str, ResultFile], since: datetime | None) -> Iterator[Unit]:
         """Yield the PUTs that are still to do. A multipart upload of which nothing is missing is completed instead."""
         uploads = self._open_uploads(key for key, file in files.items() if file.is_multipart)
         for key, file in files.items():
@@ -231,7 +236,7 @@ class ResultsBucket:
                 uploads[key] = max(found, key=lambda item: item["Initiated"])["UploadId"]
         return uploads
 
-    def _uploaded_parts(self, key: str, file: ResultFile, upload_id: str, since: datetime) -> dict[int, str]:
+    def _uploaded_parts(self, key: str, file: ResultFile, upload_id: str, since: datetime | None) -> dict[int, str]:
         """Return the ETags of the parts that are there as they should be. A store may keep no checksum of a part."""
         with aws_errors():
             pages = self.client.get_paginator("list_parts").paginate(Bucket=self.bucket, Key=key, UploadId=upload_id)
@@ -242,7 +247,7 @@ class ResultsBucket:
             if item is None or item["Size"] != part.length:
                 continue
             if item.get("ChecksumSHA256") == part.checksum or (
-                "ChecksumSHA256" not in item and item["LastModified"] >= since
+                "ChecksumSHA256" not in item and _is_sent(item["LastModified"], since)
             ):
                 etags[part.number] = item["ETag"]
         return etags

@@ -172,8 +172,8 @@ class ResultsToS3Operator(BaseOperator):
         )
         bucket = self._open_bucket()
         files = self._keys(manifest)
-        # S3 writes its times in whole seconds.
-        since = datetime.fromtimestamp(int(began), UTC)
+        # Before anything was sent, nothing there is this try's own. S3 writes its times in whole seconds.
+        since = None if stage == "scan" else datetime.fromtimestamp(int(began), UTC)
         missing = bucket.missing(self.prefix, files, since)
         units = list(islice(bucket.units(missing, since), UNITS_PER_ROUND))
         if not units:
