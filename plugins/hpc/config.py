@@ -26,13 +26,16 @@ from pydantic import (
     PlainSerializer,
     StringConstraints,
     ValidationError,
+    ValidationInfo,
     WithJsonSchema,
+    field_validator,
     model_validator,
 )
 from pydantic_core import ErrorDetails
 
 from hpc.durations import parse_duration, parse_walltime
 from hpc.errors import ConfigurationError
+from hpc.sweep import Sweep, check_points
 
 #: The checkout or deployment: the folder that holds plugins/, config/ and include/.
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
@@ -416,6 +419,7 @@ class SimulationConfig(Model):
     schedule: Schedule | None = None
     cluster: Cluster
     job: Job
+    sweep: Sweep | None = Field(None, description="Many points at once: a Slurm job array, a job and a folder a point.")
     resources: Resources
     inputs: tuple[InputFile, ...] = ()
     outputs: tuple[Glob, ...] = Field(min_length=1, description="Globs in the job's folder; ** goes into folders.")
@@ -434,6 +438,13 @@ class SimulationConfig(Model):
     deadline: Duration = Field(timedelta(hours=12), description="How long a whole run may take, cluster included.")
     on_failure: Literal["delete"] | KeepFor = "delete"
     connections: Connections = Connections()
+
+    @field_validator("sweep")
+    @classmethod
+    def _points_fit(cls, sweep: Sweep | None, known: ValidationInfo) -> Sweep | None:
+        if sweep is not None and "job" in known.data:
+            check_points(sweep, known.data["job"].parameters)
+        return sweep
 
     @model_validator(mode="after")
     def _files_exist(self) -> SimulationConfig:
@@ -534,6 +545,6 @@ def _did_you_mean(word: str, known: Any) -> str:
 def _known_keys() -> set[str]:
     models: list[type[BaseModel]] = [
         *(SimulationConfig, Schedule, Cluster, Job, Resources, InputFile, OnPremises, Export, PostProcessing),
-        *(Monitoring, KeepFor, Connections, *get_args(get_args(Parameter)[0])),
+        *(Monitoring, KeepFor, Connections, Sweep, *get_args(get_args(Parameter)[0])),
     ]
     return {name for model in models for name in model.model_fields}
