@@ -12,7 +12,7 @@ from hpc.cluster.install import Environment
 from hpc.cluster.template import render_template
 from hpc.config import CLUSTERS_DIR, JOB_SCRIPTS_DIR, PROJECT_ROOT, SIMULATIONS_DIR, load_simulation
 
-SIMULATIONS = ("cylinder_flow", "ising_2d", "lj_melt")
+SIMULATIONS = ("cylinder_flow", "ising_2d", "ising_sweep", "lj_melt")
 SITE = {
     "region": "us-east-1",
     "head_node_subnet_id": "subnet-0123456789abcdef0",

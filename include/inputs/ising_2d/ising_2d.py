@@ -102,17 +102,28 @@ def write_results(directory: Path, measurements: list[Measurement]) -> None:
     )
 
 
+def print_numbers(one: Measurement) -> None:
+    """Print what a point of a sweep reports, a line a number."""
+    for name in ("magnetisation", "energy", "susceptibility"):
+        print(f"{name}={getattr(one, name):.6f}")
+
+
 def main() -> None:
     """Simulate what the command line says, the temperatures shared among processes, and write the results."""
     parser = argparse.ArgumentParser(description="The two-dimensional Ising model round its phase transition.")
     parser.add_argument("--size", type=int, required=True, help="spins along one side, an even number")
     parser.add_argument("--sweeps", type=int, required=True, help="turns offered to every spin")
-    parser.add_argument("--temperatures", type=int, required=True, help="how many temperatures, from 1.5 to 3.5")
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--temperatures", type=int, help="how many temperatures, from 1.5 to 3.5")
+    which.add_argument("--temperature", type=float, help="this one only: its numbers are printed, no file is written")
     parser.add_argument("--seed", type=int, required=True, help="of the random numbers")
-    parser.add_argument("--processes", type=int, required=True, help="temperatures that are simulated at the same time")
+    parser.add_argument("--processes", type=int, default=1, help="temperatures that are simulated at the same time")
     arguments = parser.parse_args()
     if arguments.size % 2:
         parser.error(f"--size {arguments.size} is odd: a checkerboard needs an even side")
+    if arguments.temperature is not None:
+        print_numbers(simulate(arguments.size, arguments.sweeps, arguments.seed, arguments.temperature))
+        return
     side, temperatures = arguments.size, arguments.temperatures
     print(f"{side} x {side} spins, {temperatures} temperatures, {arguments.processes} processes", flush=True)
     at_temperature = partial(simulate, side, arguments.sweeps, arguments.seed)
