@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from hpc.errors import ConfigurationError
 from hpc.head_node.session import Session, run_session
-from hpc.slurm.submission import build_program, parse_answer
+from hpc.slurm.submission import submit
 
 from .conftest import SSH, TaskInstance, Tasks, on_head_node
 
@@ -65,7 +65,7 @@ def test_any_text_arrives_on_the_head_node(tasks: Tasks, texts: list[str]) -> No
     submission = operator._submission(TaskInstance().context)
 
     async def submit_and_source(session: Session) -> str:
-        answer = parse_answer((await session.run("python3 -", input=build_program(submission))).stdout)
+        answer = await submit(session, submission)
         await session.run(f"scancel {answer.job_id}")
         record = submission.places.record_dir(answer.attempt)
         await session.run(f"bash -c '. {record}/parameters.sh; env -0 > {record}/environment'")

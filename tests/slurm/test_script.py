@@ -196,6 +196,19 @@ def test_the_wrapper_passes_sigterm_on_and_waits_for_the_script(tmp_path: Path) 
     assert "terminated" in record_of(tmp_path, "terminated")
 
 
+def test_a_script_that_ends_while_its_signal_is_recorded_keeps_its_exit_code(tmp_path: Path) -> None:
+    slow = tmp_path / "date"
+    slow.write_text('#!/bin/bash\nsleep 0.6\nexec /bin/date "$@"\n')
+    slow.chmod(0o755)
+    script = f"touch {tmp_path}/ready; sleep 0.3; exit 9"
+    process = run_wrapper(tmp_path / "record", script, PATH=f"{tmp_path}:/usr/bin:/bin")
+    while not (tmp_path / "ready").exists():
+        assert process.poll() is None
+    process.terminate()
+    assert process.wait() == 9
+    assert record_of(tmp_path / "record", "end")["exit_code"] == "9"
+
+
 def test_a_second_job_of_an_attempt_does_not_run_the_script(tmp_path: Path) -> None:
     assert run_wrapper(tmp_path, f"echo ran >> {tmp_path}/ran").wait() == 0
     double = run_wrapper(tmp_path, f"echo ran >> {tmp_path}/ran", SLURM_JOB_ID="8")

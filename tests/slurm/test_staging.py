@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from hpc.errors import ConfigurationError
+from hpc.errors import ConfigurationError, HeadNodeCommandError
 from hpc.head_node.address import HeadNodeAddress
 from hpc.head_node.session import Session, run_session
+from hpc.slurm import staging
 from hpc.slurm.staging import Input, stage
 
 from .conftest import SSH, Tasks, on_head_node
@@ -61,6 +62,23 @@ def test_objects_are_fetched_by_the_head_node(
     s3.put_object(Bucket=region.bucket, Key=key, Body=b"second")
     assert staged(head_node, directory, inputs) == ["sub/it's.dat"]
     assert content(head_node, f"{directory}/sub/it's.dat") == b"second"
+
+
+def test_a_fetch_that_broke_is_gone_on_with(
+    head_node: HeadNodeAddress, region: LocalRegion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    region.client("s3").put_object(Bucket=region.bucket, Key="inputs/large", Body=b"a" * 300_000 + b"b" * 300_000)
+    inputs = [{"source": f"s3://{region.bucket}/inputs/large", "name": "large"}]
+    directory = f"/fsx/{tmp_path.name}"
+    broken = staging._FETCH.replace("curl --config - --continue-at -", "curl --config - --range 0-299999")
+    with monkeypatch.context() as patch:
+        patch.setattr(staging, "_FETCH", broken.replace("code=$?", "code=56"))
+        with pytest.raises(HeadNodeCommandError, match="ended with 56"):
+            staged(head_node, directory, inputs)
+    part = on_head_node(head_node, f"ls {directory}/.slurm/inputs/*.part").strip()
+    on_head_node(head_node, f"tr a c <{part} >{part}.marked && mv {part}.marked {part}")
+    assert staged(head_node, directory, inputs) == ["large"]
+    assert content(head_node, f"{directory}/large") == b"c" * 300_000 + b"b" * 300_000, "the first half was kept"
 
 
 def test_a_missing_object_says_so(head_node: HeadNodeAddress, region: LocalRegion) -> None:

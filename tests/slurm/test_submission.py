@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from hpc.errors import ConfigurationError, ConnectionLostError, HeadNodeCommandError, JobRejectedError
 from hpc.head_node.address import HeadNodeAddress
 from hpc.head_node.session import Session, run_session
-from hpc.slurm.submission import Submission, build_program, parse_answer
+from hpc.slurm.submission import PROGRAM, Submission, cancel_attempt, parse_answer
 
 from .conftest import SSH, TaskInstance, Tasks, on_head_node
 
@@ -80,8 +83,10 @@ def test_a_retry_after_a_failed_job_is_a_new_attempt_only_for_who_waited(tasks: 
     ti = TaskInstance()
     submitting = tasks.operator("exit 3", wait_for_completion=False)
     first = submitting.execute(ti.context)
+    deadline = time.monotonic() + 60
     while "FAILED" not in jobs_named(tasks.address, first["token"])[0]:
-        pass
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
     assert submitting.execute(ti.context) == first
 
 
@@ -104,8 +109,9 @@ def submit_with(tasks: Tasks, submission: Submission, fake_sbatch: str) -> str:
     on_head_node(tasks.address, FAKE.format(folder=folder), input=f"#!/bin/bash\n{fake_sbatch}\n")
 
     async def run(session: Session) -> str:
-        command = f"PATH={folder}:$PATH python3 -"
-        return (await session.run(command, input=build_program(submission), check=False)).stdout
+        await session.write(PROGRAM.path, PROGRAM.text)
+        command = f"export PATH={folder}:$PATH; {PROGRAM.command('submit')}"
+        return (await session.run(command, input=json.dumps([submission.request()]), check=False)).stdout
 
     return run_session(tasks.address, SSH, run)
 
@@ -134,6 +140,7 @@ def test_an_sbatch_that_fails_after_it_was_heard_is_no_second_job(tasks: Tasks) 
     operator = tasks.operator(LONG, wait_for_completion=False)
     fake = '/opt/slurm/bin/sbatch "$@" >/dev/null; echo "sbatch: error: Socket timed out" >&2; exit 1'
     answer = parse_answer(submit_with(tasks, operator._submission(ti.context), fake))
+    assert answer is not None
     job = operator.execute(ti.context)
     assert (job["attempt"], job["job_id"]) == (answer.attempt, answer.job_id)
     assert len(jobs_named(tasks.address, job["token"])) == 1
@@ -154,12 +161,16 @@ def test_slurm_that_cannot_be_asked_is_not_an_empty_queue(tasks: Tasks) -> None:
 def test_a_lost_answer_is_found_again(tasks: Tasks) -> None:
     ti = TaskInstance()
     operator = tasks.operator(LONG, wait_for_completion=False)
-    program = build_program(operator._submission(ti.context))
+    submission = operator._submission(ti.context)
+    slow = 'sleep 2; exec /opt/slurm/bin/sbatch "$@"'
+    on_head_node(tasks.address, FAKE.format(folder="/tmp/slow"), input=f"#!/bin/bash\n{slow}\n")
 
     async def lose(session: Session) -> None:
-        running = asyncio.create_task(session.run("python3 -", input=program))
-        while not (await session.run(f"ls {operator.directory}/.slurm/*/attempt-1", check=False)).stdout:
-            pass
+        await session.write(PROGRAM.path, PROGRAM.text)
+        command = f"export PATH=/tmp/slow:$PATH; {PROGRAM.command('submit')}"
+        running = asyncio.create_task(session.run(command, input=json.dumps([submission.request()])))
+        async with asyncio.timeout(30):
+            await session.run(f"until ls {operator.directory}/.slurm/*/attempt-1; do sleep 0.05; done")
         session.connection.abort()
         with pytest.raises(ConnectionLostError):
             await running
@@ -169,6 +180,54 @@ def test_a_lost_answer_is_found_again(tasks: Tasks) -> None:
     assert job["attempt"] == 1
     assert len(jobs_named(tasks.address, job["token"])) == 1
     cancel(tasks.address, job["name"])
+
+
+def test_a_job_that_is_there_finds_its_inputs_as_they_are(tasks: Tasks, tmp_path: Path) -> None:
+    source = tmp_path / "restart"
+    source.write_text("from the repository\n")
+    ti = TaskInstance()
+    script = "echo from the job > restart; sleep 300"
+    operator = tasks.operator(script, wait_for_completion=False, inputs=[{"source": str(source), "name": "restart"}])
+    job = operator.execute(ti.context)
+    content = f"cat {job['directory']}/restart"
+    deadline = time.monotonic() + 60
+    while "from the job" not in on_head_node(tasks.address, content):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert operator.execute(ti.context) == job
+    assert on_head_node(tasks.address, content) == "from the job\n"
+    cancel(tasks.address, job["name"])
+
+
+def test_a_retry_of_a_task_that_was_killed_is_a_new_attempt(tasks: Tasks) -> None:
+    ti = TaskInstance()
+    operator = tasks.operator(LONG, wait_for_completion=False)
+    first = operator.execute(ti.context)
+    operator.on_kill()
+    again = operator.execute(ti.context)
+    assert (first["attempt"], again["attempt"]) == (1, 2)
+    assert [line.split()[1] == "CANCELLED" for line in jobs_named(tasks.address, first["token"])] == [True, False]
+    cancel(tasks.address, again["name"])
+
+
+def test_a_signal_while_the_task_talks_to_the_head_node_cancels_its_job(tasks: Tasks) -> None:
+    operator = tasks.operator(LONG, wait_for_completion=False)
+    job = operator.execute(TaskInstance().context)
+
+    async def talk(session: Session) -> None:
+        operator.on_kill()  # as Airflow does from a signal handler, in the midst of a running event loop
+
+    run_session(tasks.address, SSH, talk)
+    assert "CANCELLED" in jobs_named(tasks.address, job["token"])[0]
+
+
+def test_cancelling_what_never_was_is_nothing(tasks: Tasks) -> None:
+    places = tasks.operator(LONG)._submission(TaskInstance().context).places
+
+    async def cancel_it(session: Session) -> int | None:
+        return await cancel_attempt(session, places)
+
+    assert run_session(tasks.address, SSH, cancel_it) is None
 
 
 def test_what_slurm_refuses_says_why(tasks: Tasks) -> None:

@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 MAX_ANSWER = 4 * 1024 * 1024
 #: Seconds that one round may take.
 ROUND_TIMEOUT = 60.0
+#: Seconds in which somebody who comes late gets an answer, if the head node is there at all.
+ONE_ROUND = 90.0
 #: Seconds between two tries to connect, after the first few.
 LONGEST_BACK_OFF = 60.0
 #: Who is due within this share of its own pause is asked with those who are due now.
@@ -180,6 +182,15 @@ def _asker(address: HeadNodeAddress, ssh_conn_id: str) -> _Asker:
     for key in [key for key, asker in of_this_loop.items() if not asker.waiters]:
         del of_this_loop[key]
     return of_this_loop.setdefault((address, ssh_conn_id), _Asker(address, ssh_conn_id))
+
+
+def time_left(deadline: float) -> float:
+    """Return the seconds until `deadline`, in seconds since 1970; enough for one round if it has passed already.
+
+    What is waited for may have ended while no triggerer ran: so everybody asks at least once.
+    """
+    left = deadline - time.time()
+    return left if left > 0 else ONE_ROUND
 
 
 async def ask(

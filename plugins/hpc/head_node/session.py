@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ T = TypeVar("T")
 
 #: Seconds for the TCP connection, and again for the log-in.
 CONNECT_TIMEOUT = 20
+#: Seconds for what a task still does on the head node while it is being killed.
+KILL_TIMEOUT = 20.0
 #: ParallelCluster installs Slurm here, and a command over SSH does not read the profile that would add it.
 SLURM_BIN = "/opt/slurm/bin"
 _SHOWN = 2_000
@@ -41,6 +44,13 @@ class Completed:
     stdout: str
     stderr: str
     exit_status: int
+
+    def require_success(self, what: str) -> Completed:
+        """Return itself. Raises HeadNodeCommandError, which names `what`, unless the exit status is 0."""
+        if self.exit_status == 0:
+            return self
+        said = (self.stderr or self.stdout).strip()[-_SHOWN:]
+        raise HeadNodeCommandError(f"{what} ended with {self.exit_status}\n{said}")
 
 
 class HeadNodeHook(SSHHookAsync):
@@ -171,20 +181,15 @@ class Session:
                 ended = await asyncio.wait_for(process.wait(), timeout)
             except TimeoutError as error:
                 raise ConnectionLostError(
-                    f"no end of a command on {self._where} within {timeout:g} s: {_first_line(command)}"
+                    f"no end of a command on {self.where} within {timeout:g} s: {_first_line(command)}"
                 ) from error
             finally:
                 process.close()
         if ended.exit_signal is None and (ended.exit_status is None or ended.exit_status < 0):
-            raise ConnectionLostError(f"the connection to {self._where} broke during: {_first_line(command)}")
+            raise ConnectionLostError(f"the connection to {self.where} broke during: {_first_line(command)}")
         status = ended.exit_status if ended.exit_status is not None and ended.exit_status >= 0 else 128
         completed = Completed(_text(ended.stdout), _text(ended.stderr), status)
-        if check and completed.exit_status != 0:
-            said = (completed.stderr or completed.stdout).strip()[-_SHOWN:]
-            raise HeadNodeCommandError(
-                f"a command on {self._where} ended with {completed.exit_status}: {_first_line(command)}\n{said}"
-            )
-        return completed
+        return completed.require_success(f"on {self.where}: {_first_line(command)}") if check else completed
 
     async def write(self, path: str, data: bytes) -> None:
         """Write a file atomically: readers see the old one or the new one. Folders on the way are made."""
@@ -218,7 +223,8 @@ class Session:
                     raise
 
     @property
-    def _where(self) -> str:
+    def where(self) -> str:
+        """The head node, as a message names it."""
         return f"the head node {self.address.host} of {self.address.cluster_name}"
 
 
@@ -259,3 +265,14 @@ def run_session(address: HeadNodeAddress, ssh_conn_id: str, function: Callable[[
             return await function(session)
 
     return asyncio.run(in_session())
+
+
+def run_on_kill(work: Callable[[], object]) -> None:
+    """Do `work`, which calls `run_session`, from an operator's `on_kill`, and wait at most KILL_TIMEOUT seconds for it.
+
+    Airflow calls `on_kill` from a signal handler, perhaps in the midst of an event loop of the task's own, in which no
+    other one can run: hence the thread.
+    """
+    thread = threading.Thread(target=work, name="on_kill", daemon=True)
+    thread.start()
+    thread.join(KILL_TIMEOUT)

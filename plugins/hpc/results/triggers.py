@@ -14,9 +14,10 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from hpc.errors import HpcError
 from hpc.head_node.address import HeadNodeAddress
-from hpc.head_node.poller import Answer, Question, ask
+from hpc.head_node.poller import Answer, Question, ask, time_left
 from hpc.head_node.session import open_session
 from hpc.results.launch import ExportProgress, parse_poll, poll_command, stop_command
+from hpc.user_action import was_ended
 
 
 def ended_event(progress: ExportProgress) -> dict[str, Any]:
@@ -68,7 +69,7 @@ class ResultsExportTrigger(BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Ask until the exporter is over or the time is."""
         try:
-            async with asyncio.timeout(max(0.0, self.until - time.time())):
+            async with asyncio.timeout(time_left(self.until)):
                 progress = await self._wait()
         except TimeoutError:
             yield TriggerEvent({"status": "timeout"})  # type: ignore[no-untyped-call]
@@ -89,6 +90,8 @@ class ResultsExportTrigger(BaseTrigger):
                     shown = line
                 if progress.state != "running":
                     return progress
+                if time.time() >= self.until:
+                    raise TimeoutError
         raise AssertionError("the asker never ends by itself")
 
     def _read(self, answer: Answer) -> ExportProgress | None:
@@ -103,7 +106,9 @@ class ResultsExportTrigger(BaseTrigger):
             return None
 
     async def on_kill(self) -> None:
-        """Stop the exporter when a user ends the task."""
+        """Stop the exporter when a person ended the task."""
+        if not await was_ended(self.task_instance):
+            return
         try:
             async with open_session(HeadNodeAddress.from_dict(self.head_node), self.ssh_conn_id) as session:
                 await session.run(stop_command(self.record), check=False)

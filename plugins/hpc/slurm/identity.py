@@ -35,6 +35,17 @@ class JobPlaces:
     token: str
     name: str
 
+    @classmethod
+    def of_task(cls, task: Any, *, directory: str, task_id: str = "", job_name: str = "") -> JobPlaces:
+        """Return the places of a task instance's job, or of the job of another task of the same run, `task_id`."""
+        map_index = -1 if task.map_index is None or task_id else task.map_index
+        task_id = task_id or task.task_id
+        return cls(
+            directory=directory.rstrip("/"),
+            token=job_token(task.dag_id, task.run_id, task_id, map_index),
+            name=readable_name(job_name or f"{task.dag_id}.{task_id}", str(map_index) if map_index >= 0 else ""),
+        )
+
     def __post_init__(self) -> None:
         if not _DIRECTORY.fullmatch(self.directory) or ".." in self.directory.split("/"):
             raise ConfigurationError(

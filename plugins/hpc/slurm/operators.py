@@ -13,13 +13,12 @@ from hpc.config import PROJECT_ROOT
 from hpc.errors import ConfigurationError
 from hpc.head_node.address import HeadNodeAddress, head_node_of
 from hpc.head_node.links import DcvLink
-from hpc.head_node.session import Session, run_session
-from hpc.slurm.cancel import cancel_attempts
+from hpc.head_node.session import Session, run_on_kill, run_session
 from hpc.slurm.events import raise_for_end, raise_for_event
-from hpc.slurm.identity import JobPlaces, SubmittedJob, job_token, readable_name
+from hpc.slurm.identity import JobPlaces, SubmittedJob
 from hpc.slurm.script import SlurmRequest
 from hpc.slurm.staging import Input, stage
-from hpc.slurm.submission import Submission, submit
+from hpc.slurm.submission import Submission, cancel_attempt, find_job, submit
 from hpc.slurm.waiting import deadline_of, wait_for
 
 if TYPE_CHECKING:
@@ -92,7 +91,7 @@ class SlurmJobOperator(BaseOperator):
         self.waiter_delay = waiter_delay
         self.waiter_max_attempts = waiter_max_attempts
         self.rendered_script = ""
-        self._cancel: tuple[HeadNodeAddress, str] | None = None
+        self._running: tuple[HeadNodeAddress, JobPlaces] | None = None
 
     def render_template_fields(self, context: Context, jinja_env: jinja2.Environment | None = None) -> None:
         """Render, and show what will run as the field `rendered_script`."""
@@ -108,7 +107,7 @@ class SlurmJobOperator(BaseOperator):
         address = head_node_of(
             self.cluster_name, self.head_node, aws_conn_id=self.aws_conn_id, region_name=self.region_name
         )
-        self._cancel = (address, submission.places.job_name)
+        self._running = (address, submission.places)
         job = run_session(address, self.ssh_conn_id, lambda session: self._submit(session, submission))
         if not self.wait_for_completion:
             return job.as_dict()
@@ -133,22 +132,20 @@ class SlurmJobOperator(BaseOperator):
 
     def on_kill(self) -> None:
         """Cancel this task's own job, if it is submitted or being submitted now."""
-        if self._cancel is None:
-            return
-        address, stem = self._cancel
-        names = run_session(address, self.ssh_conn_id, lambda session: cancel_attempts(session, stem))
-        self.log.info(
-            "The task was ended: cancelled %s", ", ".join(names) or "nothing, for no job of it is in the queue"
-        )
+        if self._running is not None:
+            address, places = self._running
+            run_on_kill(lambda: self._withdraw(address, places))
+
+    def _withdraw(self, address: HeadNodeAddress, places: JobPlaces) -> None:
+        job_id = run_session(address, self.ssh_conn_id, lambda session: cancel_attempt(session, places))
+        self.log.info("The task was ended: cancelled %s", f"job {job_id}" if job_id else "nothing, for no job lives")
 
     async def _submit(self, session: Session, submission: Submission) -> SubmittedJob:
-        inputs = [Input.from_mapping(value) for value in self.inputs]
-        copied = await stage(
-            session, self.directory, inputs, aws_conn_id=self.aws_conn_id, region_name=self.region_name
-        )
-        if inputs:
-            self.log.info("Inputs copied: %s; unchanged: %d", ", ".join(copied) or "none", len(inputs) - len(copied))
-        accepted = await submit(session, submission)
+        accepted = await find_job(session, submission)
+        if accepted is None:
+            # Only now: a job that is there may be writing what would be replaced.
+            await self._stage(session)
+            accepted = await submit(session, submission)
         job = submission.places.submitted(self.cluster_name, accepted.attempt, accepted.job_id)
         self.log.info(
             "%s %s, attempt %d, output in %s", "Found" if accepted.found else "Submitted", job, job.attempt, job.log
@@ -157,16 +154,18 @@ class SlurmJobOperator(BaseOperator):
             self.log.warning("sbatch: %s", accepted.said)
         return job
 
-    def _submission(self, context: Context) -> Submission:
-        ti = context["ti"]
-        map_index = -1 if ti.map_index is None else ti.map_index
-        places = JobPlaces(
-            directory=self.directory.rstrip("/"),
-            token=job_token(ti.dag_id, ti.run_id, ti.task_id, map_index),
-            name=readable_name(self.job_name or f"{ti.dag_id}.{ti.task_id}", str(map_index) if map_index >= 0 else ""),
+    async def _stage(self, session: Session) -> None:
+        inputs = [Input.from_mapping(value) for value in self.inputs]
+        copied = await stage(
+            session, self.directory, inputs, aws_conn_id=self.aws_conn_id, region_name=self.region_name
         )
+        if inputs:
+            self.log.info("Inputs copied: %s; unchanged: %d", ", ".join(copied) or "none", len(inputs) - len(copied))
+
+    def _submission(self, context: Context) -> Submission:
+        ti: Any = context["ti"]
         return Submission(
-            places=places,
+            places=JobPlaces.of_task(ti, directory=self.directory, job_name=self.job_name),
             series=ti.max_tries,
             script=self._script(),
             parameters=self._parameters(),

@@ -12,6 +12,7 @@ from airflow.sdk import BaseSensorOperator
 
 from hpc.errors import ConfigurationError
 from hpc.head_node.address import head_node_of
+from hpc.head_node.session import run_on_kill
 from hpc.slurm.cancel import cancel_job
 from hpc.slurm.events import raise_for_end, raise_for_event
 from hpc.slurm.identity import SubmittedJob
@@ -97,6 +98,9 @@ class _JobSensor(_SlurmSensor):
 
     def on_kill(self) -> None:
         """Cancel the job: only a task that waits in its worker (`deferrable=False`) comes here."""
+        run_on_kill(self._cancel)
+
+    def _cancel(self) -> None:
         address = head_node_of(
             self.cluster_name, self.head_node, aws_conn_id=self.aws_conn_id, region_name=self.region_name
         )

@@ -21,9 +21,21 @@ from hpc.head_node.session import Session
 from hpc.head_node.shell import quote
 
 #: Seconds for one download from S3 to the head node.
-DOWNLOAD_TIMEOUT = 3600
-#: Seconds for which the head node may begin a download.
-_URL_LIFETIME = 900
+DOWNLOAD_TIMEOUT = 6 * 3600
+#: Seconds for which the head node may begin a download, or go on with one that broke.
+_URL_LIFETIME = 6 * 3600
+#: Fetches an object unless its version is there. One at a time: who comes while an abandoned fetch still runs waits for
+#: it. What a broken one left is gone on with; after a refusal (curl's 22) it is begun anew.
+_FETCH = """
+version=$1 target=$2 note=$3 part=$4
+mkdir -p -- "$(dirname -- "$target")" "$(dirname -- "$note")" && exec 9>>"$note.lock" && flock 9 || exit
+if [ -f "$target" ] && [ "$(cat -- "$note" 2>/dev/null)" = "$version" ]; then exit; fi
+curl --config - --continue-at - --output "$part"
+code=$?
+if [ $code = 22 ]; then rm -f -- "$part"; fi
+if [ $code != 0 ]; then exit $code; fi
+mv -f -- "$part" "$target" && printf '%s\n' "$version" >"$note.new" && mv -f -- "$note.new" "$note" && echo copied
+"""
 
 
 @dataclass(frozen=True)
@@ -101,21 +113,17 @@ async def _stage_object(
     """Let the head node fetch an object, unless it has this version of it; return whether it had to."""
     url, version = await asyncio.to_thread(_presign, entry.source, aws_conn_id, region_name)
     target = f"{directory}/{entry.name}"
-    marker = f"{directory}/.slurm/inputs/{hashlib.sha256(entry.name.encode()).hexdigest()[:16]}"
-    have = await session.run(quote(["cat", "--", marker]) + " && " + quote(["test", "-f", target]), check=False)
-    if have.exit_status == 0 and have.stdout == version:
-        return False
-    part = f"{target}.part"
-    fetch = [
-        quote(["mkdir", "-p", "--", str(PurePosixPath(target).parent)]),
-        quote(["curl", "--config", "-", "--output", part]),
-        quote(["mv", "-f", "--", part, target]),
-    ]
+    note = f"{directory}/.slurm/inputs/{_short_digest(entry.name)}"
+    part = f"{note}.{_short_digest(version)}.part"
     # The URL is a secret for as long as it lives: on standard input it shows in no process list.
     config = f"fail\nsilent\nshow-error\nretry = 3\nurl = {json.dumps(url)}\n"
-    await session.run(" && ".join(fetch), input=config, timeout=DOWNLOAD_TIMEOUT)
-    await session.write(marker, version.encode())
-    return True
+    command = quote(["bash", "-c", _FETCH, "fetch", version, target, note, part])
+    done = await session.run(command, input=config, timeout=DOWNLOAD_TIMEOUT)
+    return done.stdout == "copied\n"
+
+
+def _short_digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _presign(source: str, aws_conn_id: str | None, region_name: str | None) -> tuple[str, str]:
@@ -138,4 +146,4 @@ def _presign(source: str, aws_conn_id: str | None, region_name: str | None) -> t
         url: str = client.generate_presigned_url(
             "get_object", Params={"Bucket": bucket, "Key": key}, ExpiresIn=_URL_LIFETIME
         )
-    return url, f"{source} {head['ContentLength']} {head['ETag']}\n"
+    return url, f"{source} {head['ContentLength']} {head['ETag']}"

@@ -1,4 +1,4 @@
-"""Submitting: what is sent to the head node's `submit_once.py`, and what it answers."""
+"""Submitting and cancelling: what is asked of `on_head_node.py`, and what it answers."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hpc.errors import ClusterError, ConfigurationError, HeadNodeCommandError, JobRejectedError
+from hpc.errors import ClusterError, ConfigurationError, HeadNodeCommandError, HpcError, JobRejectedError
+from hpc.head_node.program import Program
 from hpc.head_node.session import Session
 from hpc.slurm.identity import JobPlaces
 from hpc.slurm.script import SlurmRequest, leading_directives, render_job, render_parameters, sbatch_options
 
-_PROGRAM = Path(__file__).with_name("submit_once.py")
+PROGRAM = Program(Path(__file__).with_name("on_head_node.py"))
 #: Seconds for a submission: it may have to wait until a cancelled attempt is dead.
 SUBMIT_TIMEOUT = 180
 
@@ -34,7 +35,7 @@ class Submission:
         return sbatch_options(self.resources, self.places.directory, leading_directives(self.script))
 
     def request(self) -> dict[str, Any]:
-        """Build the request of `submit_once.py`. Raises ConfigurationError for what cannot be sent as it is."""
+        """Build the request of `on_head_node.py`. Raises ConfigurationError for what cannot be sent as it is."""
         return {
             "root": self.places.root,
             "series": self.series,
@@ -66,39 +67,66 @@ class Accepted:
     said: str
 
 
-def build_program(submission: Submission) -> str:
-    """Return the program with its request, as it goes to the standard input of `python3 -`."""
-    requests = json.dumps([submission.request()])
-    return f"{_PROGRAM.read_text(encoding='utf-8')}\n\nmain(json.loads({requests!r}))\n"
+def parse_answer(line: str) -> Accepted | None:
+    """Read the program's answer: a job, or None for none.
 
-
-def parse_answer(line: str) -> Accepted:
-    """Read the program's answer. Raises JobRejectedError, ClusterError, ConfigurationError, HeadNodeCommandError."""
+    Raises JobRejectedError, ClusterError, ConfigurationError, HeadNodeCommandError.
+    """
     answer = json.loads(line)
-    if "job_id" in answer:
-        return Accepted(
-            attempt=answer["attempt"],
-            job_id=answer["job_id"],
-            found=answer["how"] == "found",
-            said=answer.get("said", ""),
-        )
-    if "inactive or drain" in answer["error"]:
-        raise ClusterError(
-            f"sbatch refused the job: {answer['error']}",
+    if "error" in answer:
+        raise _error(answer["kind"], answer["error"])
+    if "job_id" not in answer:
+        return None
+    return Accepted(
+        attempt=answer["attempt"],
+        job_id=answer["job_id"],
+        found=answer["how"] == "found",
+        said=answer.get("said", ""),
+    )
+
+
+def _error(kind: str, said: str) -> HpcError:
+    if "inactive or drain" in said:
+        return ClusterError(
+            f"sbatch refused the job: {said}",
             remedy="the compute fleet is stopped, or ParallelCluster protects the queue after failed starts: read the"
             " head node's clustermgtd log, then pcluster update-compute-fleet --status START_REQUESTED",
         )
-    if answer["kind"] == "rejected":
-        raise JobRejectedError(
-            f"sbatch refused the job: {answer['error']}",
+    if kind == "rejected":
+        return JobRejectedError(
+            f"sbatch refused the job: {said}",
             remedy="compare the simulation's resources with the cluster's queues: sinfo on the head node",
         )
-    if answer["kind"] == "stale":
-        raise ConfigurationError(f"this try of the task is out of date: {answer['error']}")
-    raise HeadNodeCommandError(f"Slurm cannot take a job now: {answer['error']}", remedy="it is tried again by itself")
+    if kind == "stale":
+        return ConfigurationError(f"this try of the task is out of date: {said}")
+    return HeadNodeCommandError(f"Slurm cannot take a job now: {said}", remedy="it is tried again by itself")
+
+
+async def find_job(session: Session, submission: Submission) -> Accepted | None:
+    """Return the job that is there already; None once no attempt before can disturb a new one."""
+    return parse_answer(await _ask(session, "prepare", submission.request()))
 
 
 async def submit(session: Session, submission: Submission) -> Accepted:
     """Submit once. A lost answer is no harm: whoever asks again finds the job."""
-    answer = await session.run("LC_ALL=C.UTF-8 python3 -", input=build_program(submission), timeout=SUBMIT_TIMEOUT)
-    return parse_answer(answer.stdout)
+    accepted = parse_answer(await _ask(session, "submit", submission.request()))
+    if accepted is None:
+        raise HeadNodeCommandError("the head node answered no job to a submission")
+    return accepted
+
+
+async def cancel_attempt(session: Session, places: JobPlaces) -> int | None:
+    """Cancel the last attempt of a task, and return its job's id once it is dead; None if nothing was alive.
+
+    A retry of the task wants a new attempt then. Raises HeadNodeCommandError while Slurm does not answer.
+    """
+    answer = json.loads(await _ask(session, "cancel", {"root": places.root, "job_name": places.job_name}))
+    if "error" in answer:
+        raise _error(answer["kind"], answer["error"])
+    cancelled: int | None = answer["cancelled"]
+    return cancelled
+
+
+async def _ask(session: Session, verb: str, request: Mapping[str, Any]) -> str:
+    done = await PROGRAM.run(session, verb, input=json.dumps([request]), timeout=SUBMIT_TIMEOUT)
+    return done.stdout

@@ -16,7 +16,7 @@ from hpc.aws_errors import CAPACITY, PERMISSION, QUOTA
 from hpc.durations import format_duration
 from hpc.errors import HpcError
 from hpc.head_node.address import HeadNodeAddress
-from hpc.head_node.poller import Answers, Question, ask
+from hpc.head_node.poller import Answers, Question, ask, time_left
 from hpc.head_node.shell import quote
 from hpc.slurm.cancel import cancel_job
 from hpc.slurm.identity import SubmittedJob
@@ -32,6 +32,7 @@ from hpc.slurm.reasons import Action, explain, failure_code
 from hpc.slurm.record import JobRecord, judge, parse_record, record_command
 from hpc.slurm.states import Phase
 from hpc.slurm.tail import LogTail
+from hpc.user_action import was_ended
 
 #: Seconds after which a wait in which nothing changes says that it still waits.
 HEARTBEAT = 600.0
@@ -80,7 +81,7 @@ class SlurmTrigger(BaseTrigger):
     async def result(self) -> dict[str, Any]:
         """Wait, and return the event's payload."""
         try:
-            async with asyncio.timeout(max(0.0, self.deadline - time.time())):
+            async with asyncio.timeout(time_left(self.deadline)):
                 return await self._wait()
         except TimeoutError:
             return {"status": "timeout", "seen": self._seen}
@@ -106,6 +107,8 @@ class SlurmTrigger(BaseTrigger):
             async for answers in rounds:
                 if (event := self.decide(answers)) is not None:
                     return event
+                if time.time() >= self.deadline:
+                    raise TimeoutError
         raise AssertionError("the poller ended by itself")
 
     def _see(self, text: str) -> float:
@@ -133,9 +136,10 @@ class JobTrigger(SlurmTrigger):
         return {"job": self.job, **super().arguments()}
 
     async def on_kill(self) -> None:
-        """Cancel the job. Airflow calls this for a person's action only, never when a triggerer restarts."""
-        self.log.info("The task was ended by a person: cancelling %s", self.submitted)
-        await cancel_job(self.address, self.ssh_conn_id, self.submitted.name)
+        """Cancel the job if a person ended the task: a restarted triggerer, or a mark as success, cancels nothing."""
+        if await was_ended(self.task_instance):
+            self.log.info("The task was ended by a person: cancelling %s", self.submitted)
+            await cancel_job(self.address, self.ssh_conn_id, self.submitted.name)
 
     def questions(self) -> list[Question]:
         """Ask for the whole queue, which all waiting tasks share, and for the job's own record."""
@@ -269,6 +273,7 @@ class JobStartTrigger(JobTrigger):
         if codes & PERMISSION:
             return _error("PermissionDeniedError", text, "compare the head node's role with docs/running-on-aws.md")
         if not codes & CAPACITY:
+            self._no_capacity_since = None
             return None
         now = time.monotonic()
         self._no_capacity_since = self._no_capacity_since or now

@@ -34,6 +34,9 @@ while :; do
     code=$?
     kill -0 "$script" 2>/dev/null || break
 done
+# If the script ended while the trap ran, that code is of the interrupted wait; bash still knows the script's own.
+wait "$script"
+code=$?
 
 ended=$(date +%s)
 printf '%s\n' "end=$ended" "seconds=$((ended - began))" "exit_code=$code" \

@@ -1,15 +1,18 @@
 # ruff: noqa: UP006, UP021, UP022, UP035, UP045
-"""Submit jobs to Slurm, each at most once, whatever is killed and when. Runs on the head node (Python >= 3.6).
+"""Submit jobs to Slurm, each at most once, whatever is killed and when; and cancel them. Runs on the head node.
 
-It is sent on the standard input of `python3 -`, imports only the standard library, and is called as `main(requests)`.
+`python3 on_head_node.py prepare | submit | cancel` reads a JSON list of requests on standard input and answers each
+with a line of JSON. It needs Python 3.6 and the standard library.
 
 A request names a task's folder (`root`); its attempts are the folders attempt-1, attempt-2 and so on. Under a lock:
   1. the last attempt is looked up: its records on the shared file system, and in Slurm the job that bears its name;
   2. if it is the answer to this request, it is adopted: nothing is sent;
   3. otherwise it is made sure that it is dead, the next attempt is recorded, and only then sent.
+`prepare` does 1 and 2, and makes sure of the death, but sends nothing.
 
 `series` tells a retry from a task that a person cleared: retries of one series want the same job, a higher series wants
 a new one. `again_after_failure` says whether a retry of the same series wants a new job when the last one has failed.
+An attempt that was cancelled on behalf of its own task is withdrawn: any retry wants a new one.
 
 sbatch inherits the lock: when this program is killed while sbatch runs, the next one waits for its end before it looks.
 """
@@ -20,9 +23,12 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Any, Callable, Dict, List, NamedTuple, Optional
 
+#: Requests that are worked on at the same time: slurmctld is the bottleneck beyond.
+THREADS = 4
 #: Seconds for a cancelled job to die; Slurm waits KillWait (30 by default) between SIGTERM and SIGKILL.
 LONGEST_DEATH = 120
 OVER = {
@@ -52,42 +58,79 @@ class Attempt(NamedTuple):
     job_id: Optional[int]
     alive: bool
     failed: bool
+    withdrawn: bool
 
 
-def main(requests: List[Dict[str, Any]]) -> None:
-    """Answer each request with a line of JSON."""
-    for request in requests:
-        try:
-            answer: Dict[str, Any] = submit(request)
-        except SubmitError as error:
-            answer = {"kind": error.kind, "error": str(error)}
-        sys.stdout.write(json.dumps(answer) + "\n")
-        sys.stdout.flush()
+def main(verb: str, requests: List[Dict[str, Any]]) -> None:
+    """Answer each request with a line of JSON, in their order."""
+    work: Callable[[Dict[str, Any], int], Dict[str, Any]] = {"prepare": prepare, "submit": submit, "cancel": cancel}[
+        verb
+    ]
+    with ThreadPoolExecutor(THREADS) as pool:
+        for answer in pool.map(lambda request: answer_to(work, request), requests):
+            sys.stdout.write(json.dumps(answer) + "\n")
+            sys.stdout.flush()
 
 
-def submit(request: Dict[str, Any]) -> Dict[str, Any]:
-    """Return the job that answers a request: found, or sent now."""
+def answer_to(work: Callable[[Dict[str, Any], int], Dict[str, Any]], request: Dict[str, Any]) -> Dict[str, Any]:
+    """Do a request's work under the lock of its task."""
     root = Path(request["root"])
     root.mkdir(parents=True, exist_ok=True)
     lock = os.open(str(root / "lock"), os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        last = look_up(request)
-        if last is None:
-            return send(request, 1, lock)
-        if last.series > request["series"]:
-            raise SubmitError("stale", f"a newer request has started attempt {last.number} already")
-        if last.series == request["series"]:
-            if last.job_id is None:
-                return send(request, last.number, lock)
-            if not (last.failed and request["again_after_failure"]):
-                return {"attempt": last.number, "job_id": last.job_id, "how": "found"}
-        make_sure_it_is_dead(request, last)
-        return send(request, last.number + 1, lock)
+        return work(request, lock)
+    except SubmitError as error:
+        return {"kind": error.kind, "error": str(error)}
     finally:
         os.close(lock)
 
 
+# ------------------------------------------------------------------------------------------------ the three verbs
+def prepare(request: Dict[str, Any], lock: int) -> Dict[str, Any]:
+    """Return the job that is there already, or none once no attempt before can disturb a new one."""
+    last = look_up(request)
+    return found(request, last) or {"attempt": clear_the_way(request, last)}
+
+
+def submit(request: Dict[str, Any], lock: int) -> Dict[str, Any]:
+    """Return the job that answers a request: found, or sent now."""
+    last = look_up(request)
+    return found(request, last) or send(request, clear_the_way(request, last), lock)
+
+
+def cancel(request: Dict[str, Any], lock: int) -> Dict[str, Any]:
+    """Withdraw the last attempt, and return its job's id once it is dead; none if it was dead already."""
+    last = look_up(request)
+    if last is None or not last.alive:
+        return {"cancelled": None}
+    write(record_of(request, last.number) / "withdrawn", "")
+    make_sure_it_is_dead(request, last)
+    return {"cancelled": last.job_id}
+
+
+def found(request: Dict[str, Any], last: Optional[Attempt]) -> Optional[Dict[str, Any]]:
+    """Return the last attempt's job if it is the answer to the request."""
+    if last is None or last.series < request["series"]:
+        return None
+    if last.series > request["series"]:
+        raise SubmitError("stale", f"a newer request has started attempt {last.number} already")
+    if last.job_id is None or last.withdrawn or (last.failed and request["again_after_failure"]):
+        return None
+    return {"attempt": last.number, "job_id": last.job_id, "how": "found"}
+
+
+def clear_the_way(request: Dict[str, Any], last: Optional[Attempt]) -> int:
+    """Make sure that no attempt before is alive, and return the number of the next one."""
+    if last is None:
+        return 1
+    if last.series == request["series"] and last.job_id is None:
+        return last.number  # it was recorded, but never sent
+    make_sure_it_is_dead(request, last)
+    return last.number + 1
+
+
+# ------------------------------------------------------------------------------------------------ looking
 def look_up(request: Dict[str, Any]) -> Optional[Attempt]:
     """Return the last attempt that was recorded, from its records and from Slurm; None if there is none."""
     numbers = [int(path.name.split("-")[1]) for path in Path(request["root"]).glob("attempt-*")]
@@ -106,6 +149,7 @@ def look_up(request: Dict[str, Any]) -> Optional[Attempt]:
         job_id=next((int(text) for text in ids if text), None),
         alive=alive,
         failed=not alive and (end.get("exit_code", "0") != "0" or bool(states - {"COMPLETED"})),
+        withdrawn=(record / "withdrawn").exists(),
     )
 
 
@@ -130,6 +174,7 @@ def make_sure_it_is_dead(request: Dict[str, Any], last: Attempt) -> None:
         alive = bool(set(in_queue(request, last.number).values()) - OVER)
 
 
+# ------------------------------------------------------------------------------------------------ sending
 def send(request: Dict[str, Any], number: int, lock: int) -> Dict[str, Any]:
     """Record an attempt, then give it to sbatch, then record the job's id."""
     record = record_of(request, number)
@@ -193,3 +238,7 @@ def run(argv: List[str], *inherited: int) -> "subprocess.CompletedProcess[str]":
         pass_fds=inherited,
         check=False,
     )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], json.load(sys.stdin))
