@@ -64,8 +64,9 @@ def test_the_verdict_is_the_last_task(dag: DAG) -> None:
     assert [task.task_id for task in dag.leaves] == ["report"]
 
 
-def test_marking_a_run_as_failed_skips_neither_deletion_nor_verdict(dag: DAG) -> None:
-    assert {task.task_id for task in dag.tasks if task.is_teardown} == {"delete_cluster", "report"}
+def test_marking_a_run_as_failed_skips_neither_export_nor_deletion_nor_verdict(dag: DAG) -> None:
+    teardowns = {"export_results", "hold_cluster", "delete_cluster", "report"}
+    assert {task.task_id for task in dag.tasks if task.is_teardown} == teardowns
     assert dag.get_task("report").on_failure_fail_dagrun, "else a failed deletion would leave a run green"
 
 
@@ -80,8 +81,18 @@ def test_waits_are_deferred(dag: DAG) -> None:
 
 
 def test_the_alarms_are_watched_as_long_as_a_job_may_take(dag: DAG) -> None:
-    watch, job = dag.get_task("watch_alarms"), dag.get_task("run_job")
-    assert watch.waiter_delay * watch.waiter_max_attempts >= job.waiter_delay * job.waiter_max_attempts
+    limits = {
+        task: dag.get_task(task).waiter_delay * dag.get_task(task).waiter_max_attempts
+        for task in dag.task_ids
+        if task in {"watch_alarms", "wait_for_allocation", "run_job"}
+    }
+    assert limits["watch_alarms"] >= limits["wait_for_allocation"] + limits["run_job"]
+
+
+def test_no_wait_for_slurm_is_longer_than_the_deadline() -> None:
+    dag = build_dag(simulation(deadline="90m"))
+    for task in ("wait_for_allocation", "run_job", "postprocess", "wait_for_empty_queue"):
+        assert dag.get_task(task).waiter_delay * dag.get_task(task).waiter_max_attempts == 90 * 60, task
 
 
 def test_parameters_are_the_trigger_form(dag: DAG) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from datetime import time as clock
@@ -15,7 +16,6 @@ from airflow.sdk import (
     CronTriggerTimetable,
     Param,
     TaskGroup,
-    TriggerRule,
     chain,
 )
 from airflow.sdk.definitions.callback import AsyncCallback
@@ -114,6 +114,7 @@ def add_tasks(simulation: SimulationConfig) -> None:
     on_cluster = {"cluster_name": CLUSTER, "head_node": RETURNED % "connect", **aws, **ssh}
     directory = f"{simulation.cluster.shared_dir}/runs/{CLUSTER}"
     life = longest_life(simulation) // timedelta(seconds=1)
+    wait = waits(simulation)
     ours = {names.TAG_SIMULATION: simulation.name, names.TAG_RUN_ID: "{{ tag_value(run_id) }}"}
     policy = _policies(simulation.retries)
 
@@ -158,9 +159,10 @@ def add_tasks(simulation: SimulationConfig) -> None:
         )
 
     with TaskGroup("compute", prefix_group_id=False, tooltip="Steps 6 to 10: the job"):
+        # A setup task: whatever comes after it, a person's mark on the run included, what the job left is saved.
         connect = HeadNodeConnectOperator(
             task_id="connect", cluster_name=CLUSTER, **aws, **ssh, **policy(retries.HEAD_NODE)
-        )
+        ).as_setup()  # type: ignore[no-untyped-call]
         submit_job = SlurmJobOperator(
             task_id="submit_job",
             job_script=str(simulation.job.path),
@@ -170,13 +172,17 @@ def add_tasks(simulation: SimulationConfig) -> None:
             inputs=[{"source": file.source, "name": file.name} for file in simulation.inputs],
             wait_for_completion=False,
             **on_cluster,
-            **policy(retries.HEAD_NODE),
+            **policy(retries.STAGING),
         )
         wait_for_allocation = SlurmAllocationSensor(
-            task_id="wait_for_allocation", job=RETURNED % "submit_job", **on_cluster, **policy(retries.SLURM_WAIT)
+            task_id="wait_for_allocation",
+            job=RETURNED % "submit_job",
+            **wait,
+            **on_cluster,
+            **policy(retries.SLURM_WAIT),
         )
         run_job = SlurmJobSensor(
-            task_id="run_job", job=RETURNED % "submit_job", **on_cluster, **policy(retries.SLURM_WAIT)
+            task_id="run_job", job=RETURNED % "submit_job", **wait, **on_cluster, **policy(retries.SLURM_WAIT)
         )
         watch_alarms = CloudWatchAlarmSensor(
             task_id="watch_alarms",
@@ -184,8 +190,8 @@ def add_tasks(simulation: SimulationConfig) -> None:
             alarm_names=[f"{CLUSTER}-{alarm}" for alarm in simulation.monitoring.alarms],
             on_alarm=simulation.monitoring.on_alarm,
             until_task_ids=["run_job"],
-            waiter_delay=30,
-            waiter_max_attempts=20_160,  # a week, as run_job: the watch must not fail a job that is longer than itself
+            # It runs beside two waits in a row, and must not fail a job for being longer than itself.
+            **wait | {"waiter_max_attempts": 2 * wait["waiter_max_attempts"]},
             **aws,
             **policy(retries.AWS_WAIT),
         )
@@ -195,7 +201,7 @@ def add_tasks(simulation: SimulationConfig) -> None:
 
     with TaskGroup("release", prefix_group_id=False, tooltip="Step 13: from a cluster to nothing"):
         wait_for_empty_queue = SlurmQueueEmptySensor(
-            task_id="wait_for_empty_queue", **on_cluster, **policy(retries.SLURM_WAIT)
+            task_id="wait_for_empty_queue", **wait, **on_cluster, **policy(retries.SLURM_WAIT)
         )
         hold_cluster = HoldClusterOperator(
             task_id="hold_cluster",
@@ -203,11 +209,11 @@ def add_tasks(simulation: SimulationConfig) -> None:
             created_by="create_cluster",
             reached_by="connect",
             exported_by="export_results" if isinstance(simulation.export, Export) else None,
+            also_exported_by=["export_pictures"],
             keep_for=_keep_for(simulation),
             hold_if_unverified=_hold(simulation),
-            trigger_rule=TriggerRule.ALL_DONE,
             **retries.DELETION.arguments(),
-        )
+        ).as_teardown(setups=[render_cluster_config, create_cluster])
         # Not with the simulation's own number of retries: `retries: 0` is meant for the job, not for its safety net.
         delete_cluster = ParallelClusterDeleteOperator(
             task_id="delete_cluster", cluster_name=CLUSTER, tags=ours, **aws, **retries.DELETION.arguments()
@@ -236,20 +242,21 @@ def _add_results(
     bucket = export.bucket or SITE % "bucket"
     prefix = f"{export.prefix or simulation.name}/{CLUSTER}"
 
-    # Also after a failed job, for what it left often explains the failure; and after a submission that failed, for its
-    # answer may have been lost on the way and the job be there. So all it needs is a head node that was reached.
+    # A teardown of the connection: also after a failed job, for what it left often explains the failure; after a
+    # submission that failed, for its answer may have been lost and the job be there; and when a person marks the run as
+    # failed, which skips every task but teardowns. All it needs is a head node that was reached.
     export_results = ResultsToS3Operator(
         task_id="export_results",
         directory=directory,
         patterns=[*simulation.outputs, *JOB_HISTORY],
         written_by="run_job",
+        jobs_of="submit_job",
         bucket=bucket,
         prefix=prefix,
         facts_from=["submit_job", "run_job", "render_cluster_config", "verify_cluster", "install_parallelcluster"],
-        trigger_rule=TriggerRule.ALL_DONE_MIN_ONE_SUCCESS,
         **on_cluster,
         **policy(retries.TRANSFER),
-    )
+    ).as_teardown(setups=[ran[0]])
     ran >> export_results
     saved: list[BaseOperator] = [export_results]
     if export.on_premises is not None:
@@ -272,8 +279,9 @@ def _add_results(
             directory=directory,
             resources=_slurm_request(Resources(walltime=post.walltime, partition=simulation.resources.partition)),
             inputs=[{"source": file.source, "name": file.name} for file in post.inputs],
+            **waits(simulation),
             **on_cluster,
-            **policy(retries.SLURM_WAIT),
+            **policy(retries.STAGING),
         )
         export_pictures = ResultsToS3Operator(
             task_id="export_pictures",
@@ -289,6 +297,15 @@ def _add_results(
         [export_results, ran[-1]] >> postprocess >> export_pictures
         saved += [postprocess, export_pictures]
     return saved
+
+
+def waits(simulation: SimulationConfig) -> dict[str, Any]:
+    """Return the limits of the waits for the job: none is longer than the simulation's deadline."""
+    delay = 30
+    return {
+        "waiter_delay": delay,
+        "waiter_max_attempts": max(1, math.ceil(simulation.deadline.total_seconds() / delay)),
+    }
 
 
 def longest_life(simulation: SimulationConfig) -> timedelta:

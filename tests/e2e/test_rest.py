@@ -128,7 +128,9 @@ def test_a_failed_bootstrap_is_explained_and_leaves_nothing(airflow: RunningAirf
     assert is_gone(airflow, "ising_2d", run_id)
 
 
-def test_a_run_that_a_user_marks_as_failed_still_deletes_its_cluster(airflow: RunningAirflow) -> None:
+def test_a_run_that_a_user_marks_as_failed_still_saves_its_results_and_deletes_its_cluster(
+    airflow: RunningAirflow,
+) -> None:
     client = airflow.client
     run_id = rest.trigger(client, "lj_melt", {"steps": 100_000})
 
@@ -141,6 +143,8 @@ def test_a_run_that_a_user_marks_as_failed_still_deletes_its_cluster(airflow: Ru
     until(lambda: is_gone(airflow, "lj_melt", run_id), "deletion", 120)
     states = finished(airflow, "lj_melt", run_id)
     assert (states["delete_cluster"], states["report"], states[""]) == ("success", "failed", "failed")
+    assert (states["export_results"], states["hold_cluster"]) == ("success", "success")
+    assert rest.returned(client, "lj_melt", run_id, "export_results")["verified"] is True
 
 
 def test_the_operators_serve_alone_in_a_dag_written_by_hand(airflow: RunningAirflow) -> None:

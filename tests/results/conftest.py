@@ -74,9 +74,17 @@ class TaskInstance:
 
     returned: dict[str, Any] = field(default_factory=dict)
     pushed: dict[str, Any] = field(default_factory=dict)
+    states: dict[str, str] = field(default_factory=dict)
+    dag_id: str = "simulation"
+    run_id: str = "manual__1"
+    map_index: int = -1
+    max_tries: int = 0
 
     def xcom_push(self, key: str, value: Any) -> None:
         self.pushed[key] = value
+
+    def get_task_states(self, dag_id: str, run_ids: list[str], task_ids: list[str]) -> dict[str, Any]:
+        return {run_ids[0]: {task: state for task, state in self.states.items() if task in task_ids}}
 
     def xcom_pull(self, task_ids: str) -> Any:
         return self.returned.get(task_ids)

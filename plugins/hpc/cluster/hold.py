@@ -7,7 +7,7 @@ worker.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -37,13 +37,14 @@ def decide_hold(
     created_by: str,
     reached_by: str,
     exported_by: str | None,
+    also_exported_by: Sequence[str] = (),
     keep_for: timedelta | None,
     hold_if_unverified: timedelta,
 ) -> Hold | None:
     """Say whether a finished run's cluster has to wait before it is deleted.
 
     `states` are the run's task states by task id; a task without one has not run. `exported_by` is None when the
-    simulation discards its results. The longer of two reasons wins.
+    simulation discards its results. The longest of several reasons wins.
     """
     holds: list[Hold] = []
     if states.get(created_by) != "success":
@@ -52,6 +53,8 @@ def decide_hold(
     if exported_by is not None and states.get(reached_by) == "success" and states.get(exported_by) != "success":
         reason = f"a job may have run, but {exported_by} did not verify its results in S3"
         holds.append(Hold(reason, hold_if_unverified))
+    if unsaved := [task for task in also_exported_by if exported_by is not None and states.get(task) == "failed"]:
+        holds.append(Hold(f"{', '.join(unsaved)} did not verify its files in S3", hold_if_unverified))
     if failed and keep_for is not None:
         holds.append(Hold(f"the run failed ({', '.join(failed)}) and the simulation says keep_for", keep_for))
     return max(holds, key=lambda hold: hold.duration, default=None)
@@ -67,6 +70,7 @@ class HoldClusterOperator(BaseOperator):
     :param created_by: task id whose success means that there may be a cluster
     :param reached_by: task id whose success means that a job may have been submitted, and left results
     :param exported_by: task id whose success means that the results are verified in S3; None when they may be lost
+    :param also_exported_by: task ids of further exports, whose failure holds the cluster as well
     :param keep_for: how long a failed run's cluster is kept for people to look at; None to delete it at once
     :param hold_if_unverified: how long a cluster with unsaved results is kept
     """
@@ -81,6 +85,7 @@ class HoldClusterOperator(BaseOperator):
         created_by: str,
         reached_by: str,
         exported_by: str | None,
+        also_exported_by: Sequence[str] = (),
         keep_for: timedelta | None,
         hold_if_unverified: timedelta,
         **kwargs: Any,
@@ -90,6 +95,7 @@ class HoldClusterOperator(BaseOperator):
         self.created_by = created_by
         self.reached_by = reached_by
         self.exported_by = exported_by
+        self.also_exported_by = also_exported_by
         self.keep_for = keep_for
         self.hold_if_unverified = hold_if_unverified
 
@@ -102,6 +108,7 @@ class HoldClusterOperator(BaseOperator):
             created_by=self.created_by,
             reached_by=self.reached_by,
             exported_by=self.exported_by,
+            also_exported_by=self.also_exported_by,
             keep_for=self.keep_for,
             hold_if_unverified=self.hold_if_unverified,
         )

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 PARALLEL = 8
 #: Beside the results: one JSON line for each file that was read back from the site as it should be.
 SIDECAR = ".airflow-parallelcluster.jsonl"
-#: While it is written, a file has this behind its name.
-_PARTIAL = ".partial"
 
 Progress = Callable[[int, int], None]
 
@@ -72,6 +70,10 @@ class SiteFolder:
         """Return where a result lies on the site."""
         return str(self.directory / name)
 
+    def partial(self, name: str) -> str:
+        """Return where a result lies while it is written: a name that no other result has."""
+        return str(self.directory / f".airflow-parallelcluster.{hashlib.sha256(name.encode()).hexdigest()}.partial")
+
     async def verified(self) -> dict[str, str]:
         """Return the SHA-256 of the files that an earlier try has read back, by path."""
         import asyncssh
@@ -105,7 +107,7 @@ class SiteFolder:
         """Write a file under another name, read it back, and give it its name. Raises ReceiptMismatchError."""
         target = self.path(file.path)
         await self._make_parent(target)
-        sent, partial = hashlib.sha256(), target + _PARTIAL
+        sent, partial = hashlib.sha256(), self.partial(file.path)
         async with self.sftp.open(partial, "wb") as remote:
             async for block in blocks:
                 sent.update(block)
@@ -122,9 +124,9 @@ class SiteFolder:
         """Write a small file of our own."""
         target = self.path(name)
         await self._make_parent(target)
-        async with self.sftp.open(target + _PARTIAL, "wb") as remote:
+        async with self.sftp.open(self.partial(name), "wb") as remote:
             await remote.write(data)
-        await self.sftp.posix_rename(target + _PARTIAL, target)
+        await self.sftp.posix_rename(self.partial(name), target)
 
     async def _make_parent(self, target: str) -> None:
         parent = PurePosixPath(target).parent

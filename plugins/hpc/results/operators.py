@@ -6,7 +6,6 @@ import asyncio
 import base64
 import hashlib
 import json
-import threading
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -16,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 
 from hpc.durations import format_duration
-from hpc.errors import DeadlineExceededError, ExportError
+from hpc.errors import DeadlineExceededError, ExportError, HpcError
 from hpc.head_node.address import HeadNodeAddress, find_head_node
-from hpc.head_node.session import Session, run_session
+from hpc.head_node.session import Session, run_on_kill, run_session
 from hpc.results.bucket import ResultsBucket, Unit, transfer_client
 from hpc.results.gallery import is_picture, render_gallery
 from hpc.results.launch import (
@@ -38,6 +37,8 @@ from hpc.results.manifest import Manifest, ResultFile, checked_patterns, keys_of
 from hpc.results.on_premises import SiteFolder, copy_results, open_site
 from hpc.results.receipt import Receipt, ReceiptFile, ReceiptLeftOut, load_receipt, make_receipt, require_verified
 from hpc.results.triggers import ResultsExportTrigger, ended_event, run_trigger
+from hpc.slurm.identity import JobPlaces
+from hpc.slurm.submission import cancel_attempt
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -47,7 +48,6 @@ UNITS_PER_ROUND = 10_000
 #: Objects that the task returns one by one; the receipt has all of them.
 OBJECTS_SHOWN = 50
 SECONDS_BETWEEN_LINES = 10.0
-SECONDS_TO_STOP = 20.0
 MIB = 1 << 20
 GALLERY_NAMES = ("index.html", "pictures.html")
 
@@ -76,6 +76,8 @@ class ResultsToS3Operator(BaseOperator):
     :param facts_from: ids of tasks of this run whose return values go into the receipt's facts, by task id
     :param written_by: id of the task that ran the job: when it did not succeed, a pattern without a match is left out
         instead of failing the export, for what a failed job did leave often explains its failure
+    :param jobs_of: id of the task that submitted the job: when `written_by` did not succeed, what still lives of the
+        job is cancelled first, for nothing may write while the export reads, and nothing is saved after it
     :param gallery: also make a page with all pictures among the files, and link it
     :param part_size: files larger than this many bytes go in parts of this size, at least 5 MiB
     :param waiter_delay: the longest pause between two looks at the export, in seconds
@@ -103,6 +105,7 @@ class ResultsToS3Operator(BaseOperator):
         facts: dict[str, Any] | None = None,
         facts_from: Sequence[str] = (),
         written_by: str | None = None,
+        jobs_of: str | None = None,
         gallery: bool = False,
         part_size: int = 64 * MIB,
         aws_conn_id: str | None = "aws_default",
@@ -124,6 +127,7 @@ class ResultsToS3Operator(BaseOperator):
         self.facts = facts
         self.facts_from = facts_from
         self.written_by = written_by
+        self.jobs_of = jobs_of
         self.gallery = gallery
         self.part_size = part_size
         self.aws_conn_id = aws_conn_id
@@ -146,6 +150,8 @@ class ResultsToS3Operator(BaseOperator):
         self.log.info("Hashing %s below %s on %s", ", ".join(patterns), self.directory, address.host)
         self._running = address, record
         must_match = self._job_succeeded(context)
+        if not must_match:
+            self._end_job(context, address)
         launched = run_session(
             address, self.ssh_conn_id, lambda session: self._scan(session, record, patterns, must_match)
         )
@@ -178,7 +184,7 @@ class ResultsToS3Operator(BaseOperator):
         units = list(islice(bucket.units(missing, since), UNITS_PER_ROUND))
         if not units:
             receipt = self._write_receipt(context, bucket, manifest, files)
-            run_session(address, self.ssh_conn_id, lambda session: session.run(clean_command(record)))
+            self._clean(address, record)
             return self._report(context, bucket, receipt)
         if everything_sent:
             raise ExportError(f"S3 does not list {units[0].path} and perhaps others, though they were sent")
@@ -211,11 +217,10 @@ class ResultsToS3Operator(BaseOperator):
         return self.execute_complete(context, run_trigger(trigger), **stage)
 
     def on_kill(self) -> None:
-        """Stop the exporter. In a thread: the signal may have come in the midst of an event loop of the task's own."""
+        """Stop the exporter."""
         if self._running is not None:
-            stopping = threading.Thread(target=self._stop, args=self._running, daemon=True)
-            stopping.start()
-            stopping.join(SECONDS_TO_STOP)
+            address, record = self._running
+            run_on_kill(lambda: self._stop(address, record))
 
     # ------------------------------------------------------------------------------------------ parts of them
     def _job_succeeded(self, context: Context) -> bool:
@@ -224,6 +229,14 @@ class ResultsToS3Operator(BaseOperator):
         task = context["ti"]
         states = task.get_task_states(dag_id=task.dag_id, run_ids=[task.run_id], task_ids=[self.written_by])
         return bool(states[task.run_id].get(self.written_by) == "success")
+
+    def _end_job(self, context: Context, address: HeadNodeAddress) -> None:
+        if self.jobs_of is None:
+            return
+        places = JobPlaces.of_task(context["ti"], directory=self.directory, task_id=self.jobs_of)
+        job_id = run_session(address, self.ssh_conn_id, lambda session: cancel_attempt(session, places))
+        if job_id is not None:
+            self.log.warning("%s did not succeed, and job %s still lived: it is cancelled", self.written_by, job_id)
 
     async def _scan(self, session: Session, record: str, patterns: list[str], must_match: bool) -> Launched:
         launched = await start_scan(
@@ -269,6 +282,13 @@ class ResultsToS3Operator(BaseOperator):
 
     def _stop(self, address: HeadNodeAddress, record: str) -> None:
         run_session(address, self.ssh_conn_id, lambda session: session.run(stop_command(record), check=False))
+
+    def _clean(self, address: HeadNodeAddress, record: str) -> None:
+        """Remove the record from the head node. The results are safe: nothing that fails here fails the export."""
+        try:
+            run_session(address, self.ssh_conn_id, lambda session: session.run(clean_command(record), check=False))
+        except HpcError as error:
+            self.log.warning("The export's record stays on the head node: %s", error)
 
     def _keys(self, manifest: Manifest) -> dict[str, ResultFile]:
         reserved = [f"{self.prefix}/{self.receipt_key}"]
