@@ -33,17 +33,29 @@ def test_an_error_decides_over_the_retry(error: Exception, action: RetryAction) 
 def test_a_deletion_outlasts_credentials_that_have_to_be_renewed() -> None:
     decision = retries.DELETION.by_error.evaluate(errors.PermissionDeniedError("expired"), 1, 5)
     assert decision.action is RetryAction.RETRY
-    assert decision.retry_delay == timedelta(minutes=10)
+    assert tries_last(retries.DELETION) >= timedelta(hours=8)
+    left = retries.DELETION.by_error.evaluate(errors.LeftoversError("vol-1"), 1, 5)
+    assert left.action is RetryAction.FAIL, "a person has to remove it, and is told at once"
     taken = retries.DELETION.by_error.evaluate(errors.ConfigurationError("somebody else's"), 1, 5)
     assert taken.action is RetryAction.FAIL
 
 
 def test_capacity_waits_longer_than_a_lost_connection() -> None:
     capacity = retries.BY_ERROR.evaluate(errors.CapacityError("x"), 1, 3).retry_delay
-    connection = retries.BY_ERROR.evaluate(errors.ConnectionLostError("x"), 1, 3).retry_delay
+    connection = retries.BY_ERROR.evaluate(errors.ConnectionLostError("x"), 1, 3)
     assert capacity is not None
-    assert connection is not None
-    assert capacity >= 10 * connection
+    assert connection.retry_delay is None, "a fixed delay would replace the backoff, and use all tries up in a minute"
+    assert capacity >= 10 * retries.HEAD_NODE.delay
+
+
+def tries_last(policy: retries.TaskPolicy) -> timedelta:
+    """How long a policy goes on when every try fails at once."""
+    pauses = (min(policy.delay * 2**number, policy.max_delay) for number in range(policy.retries))
+    return sum(pauses, timedelta(0))
+
+
+def test_a_head_node_may_be_restarted_meanwhile() -> None:
+    assert tries_last(retries.HEAD_NODE) >= timedelta(minutes=10)
 
 
 def test_a_policy_is_a_set_of_operator_arguments() -> None:

@@ -21,6 +21,7 @@ def _rule(
     return RetryRule(exception=exception, action=action, reason=reason, retry_delay=delay)
 
 
+#: A rule without a delay leaves the task's own backoff in force: a fixed delay would use up all tries within a minute.
 BY_ERROR = ExceptionRetryPolicy(
     rules=[
         _rule(errors.ConfigurationError, RetryAction.FAIL, "a wrong configuration stays wrong"),
@@ -34,8 +35,8 @@ BY_ERROR = ExceptionRetryPolicy(
         _rule(errors.RunFailedError, RetryAction.FAIL, "the verdict stays"),
         _rule(errors.DeadlineExceededError, RetryAction.FAIL, "the wait was as long as it may be"),
         _rule(errors.CapacityError, RetryAction.RETRY, "capacity comes back in minutes", timedelta(minutes=5)),
-        _rule(errors.ThrottlingError, RetryAction.RETRY, "AWS asked to slow down", timedelta(seconds=30)),
-        _rule(errors.ConnectionLostError, RetryAction.RETRY, "connections come back", timedelta(seconds=10)),
+        _rule(errors.ThrottlingError, RetryAction.RETRY, "AWS asked to slow down"),
+        _rule(errors.ConnectionLostError, RetryAction.RETRY, "connections come back"),
     ],
     default=RetryAction.DEFAULT,
 )
@@ -51,12 +52,8 @@ BY_ERROR_OF_A_STACK = ExceptionRetryPolicy(
 #: For a deletion: while a person renews credentials or corrects a policy, the cluster costs money.
 BY_ERROR_OF_A_DELETION = ExceptionRetryPolicy(
     rules=[
-        _rule(
-            errors.PermissionDeniedError,
-            RetryAction.RETRY,
-            "credentials are renewed, and the cluster still has to go",
-            timedelta(minutes=10),
-        ),
+        _rule(errors.LeftoversError, RetryAction.FAIL, "what is left has to be removed by a person, who is told now"),
+        _rule(errors.PermissionDeniedError, RetryAction.RETRY, "credentials are renewed, and the cluster has to go"),
         _rule(errors.DeadlineExceededError, RetryAction.RETRY, "the cluster still has to go"),
         *BY_ERROR.rules,
     ],
@@ -103,11 +100,18 @@ AWS_WAIT = TaskPolicy(retries=3, delay=timedelta(seconds=15), timeout=timedelta(
 #: Waiting for a stack to be made, deferred.
 STACK_WAIT = replace(AWS_WAIT, by_error=BY_ERROR_OF_A_STACK)
 #: Deleting, and holding a deletion back: the two things that must not be given up early, whatever a simulation says.
+#: These tries last from a network that fails for a minute to credentials that expire in the evening: ten hours.
 DELETION = TaskPolicy(
-    retries=5, delay=timedelta(seconds=30), timeout=timedelta(minutes=20), by_error=BY_ERROR_OF_A_DELETION
+    retries=24,
+    delay=timedelta(seconds=30),
+    max_delay=timedelta(minutes=30),
+    timeout=timedelta(minutes=20),
+    by_error=BY_ERROR_OF_A_DELETION,
 )
-#: A command on the head node.
-HEAD_NODE = TaskPolicy(retries=4, delay=timedelta(seconds=10), timeout=timedelta(minutes=10))
+#: A command on the head node, which may be restarted meanwhile: ten minutes of patience.
+HEAD_NODE = TaskPolicy(retries=6, delay=timedelta(seconds=10), timeout=timedelta(minutes=10))
+#: Bringing inputs to the head node, and submitting.
+STAGING = replace(HEAD_NODE, timeout=timedelta(hours=6))
 #: Waiting for Slurm, deferred.
 SLURM_WAIT = TaskPolicy(retries=4, delay=timedelta(seconds=10), timeout=timedelta(minutes=10))
 #: Carrying results.

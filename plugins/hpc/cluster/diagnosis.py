@@ -106,7 +106,7 @@ def gather_creation_evidence(
                 return function()
         except Exception as error:
             log.debug("while looking for %s", what, exc_info=True)
-            unknown.append(f"{what}: {str(error).splitlines()[0]}")
+            unknown.append(f"{what}: {(str(error) or type(error).__name__).splitlines()[0]}")
             return otherwise
 
     events = attempt("the stack's events", lambda: read_events(cloudformation, stack, "CREATE_COMPLETE"), [])

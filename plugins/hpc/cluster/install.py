@@ -98,13 +98,20 @@ def describe_environment(lock_file: Path = LOCK_FILE, parent: Path | None = None
 
 
 def installed_version(python: Path) -> str | None:
-    """Return the version of ParallelCluster that an interpreter has; None when it has none or does not run."""
+    """Return the version of ParallelCluster that an interpreter has; None when it has none or does not run.
+
+    Raises InstallError when it does not answer in time: an environment that others use is not "not there".
+    """
     try:
         answer = subprocess.run(
             [python, "-I", "-c", _ASK_VERSION], capture_output=True, text=True, timeout=60, check=False
         )
-    except (OSError, subprocess.TimeoutExpired):
+    except OSError:
         return None
+    except subprocess.TimeoutExpired as error:
+        raise InstallError(
+            f"{python} did not tell its version within {error.timeout:g} s", remedy="look at the load of this machine"
+        ) from error
     return answer.stdout.strip() if answer.returncode == 0 else None
 
 

@@ -427,8 +427,8 @@ class ParallelClusterDeleteOperator(ClusterTask, BaseOperator):
             self.pcluster().delete(self.cluster_name)
         except ClusterNotFoundError:
             self.log.info("pcluster finds no cluster %s any more.", self.cluster_name)
-        except HpcError as error:
-            # Nothing may keep a cluster alive, least of all a broken command on this worker.
+        except Exception as error:
+            # Nothing may keep a cluster alive, least of all a broken command or a full disk on this worker.
             self.log.warning("pcluster could not delete it, so its stack is deleted directly: %s", error)
             with aws_errors():
                 self.account.client("cloudformation").delete_stack(StackName=stack_id)

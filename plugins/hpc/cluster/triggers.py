@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from importlib import import_module
 from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
@@ -77,7 +78,10 @@ class ClusterStackTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Ask until the stack is there, gone or failed, or the time is over."""
+        # The first import takes a second, for which a triggerer's loop must not stand still.
+        await asyncio.to_thread(import_module, "airflow.providers.amazon.aws.hooks.cloud_formation")
         from airflow.providers.amazon.aws.hooks.cloud_formation import CloudFormationHook
+        from airflow.sdk.exceptions import AirflowRuntimeError
         from botocore.exceptions import BotoCoreError, ClientError
         from botocore.parsers import ResponseParserError
 
@@ -91,7 +95,7 @@ class ClusterStackTrigger(BaseTrigger):
                 async with await hook.get_async_conn() as client:
                     yield await self._watch(client, feed)
                     return
-            except (ClientError, BotoCoreError, ResponseParserError, OSError) as error:
+            except (ClientError, BotoCoreError, ResponseParserError, AirflowRuntimeError, OSError) as error:
                 self.log.warning("CloudFormation did not say how %s is: %s. Asking again.", self.stack, error)
             if self._is_over():
                 yield _event("timeout", "UNKNOWN", self.stack)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
@@ -82,6 +83,8 @@ class CloudWatchAlarmTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Ask until the watch is over."""
+        # The first import takes a second, for which a triggerer's loop must not stand still.
+        await asyncio.to_thread(import_module, "airflow.providers.amazon.aws.hooks.base_aws")
         from airflow.providers.amazon.aws.hooks.base_aws import AwsGenericHook
         from airflow.sdk.exceptions import AirflowRuntimeError
         from botocore.exceptions import BotoCoreError, ClientError
