@@ -21,7 +21,7 @@ from .conftest import Sshd, keygen
 
 
 def in_bash(commands: list[str]) -> list[Answer]:
-    script = build_round(commands, "marker")
+    script = build_round([Question("", command) for command in commands], "marker")
     printed = subprocess.run(["bash", "-s"], input=script.encode(), capture_output=True, check=True).stdout
     return parse_round(printed.decode(errors="replace"), "marker", len(commands))
 
@@ -33,6 +33,19 @@ def test_each_command_answers_alone() -> None:
     assert answers[1] == Answer(4, "")
     assert answers[2].exit_status != 0
     assert answers[4] == Answer(0, f"{Path.cwd()}\nunset\n")
+
+
+def test_a_command_reads_its_input_and_no_other() -> None:
+    questions = [
+        Question("a", "cat", input='{"it\'s": "$(id)"}'),
+        Question("b", "cat; echo none"),
+        Question("c", "cat", input="c"),
+    ]
+    printed = subprocess.run(
+        ["bash", "-s"], input=build_round(questions, "m").encode(), capture_output=True, check=True
+    )
+    answers = parse_round(printed.stdout.decode(), "m", 3)
+    assert [answer.stdout for answer in answers] == ['{"it\'s": "$(id)"}\n', "none\n", "c\n"]
 
 
 def test_an_endless_answer_is_cut() -> None:
@@ -70,9 +83,9 @@ async def test_fifty_waiting_are_one_connection_and_one_command_a_round(
 ) -> None:
     sent = []
 
-    def counting(commands: list[str], marker: str) -> str:
-        sent.append(commands)
-        return build_round(commands, marker)
+    def counting(questions: list[Question], marker: str) -> str:
+        sent.append(questions)
+        return build_round(questions, marker)
 
     monkeypatch.setattr(poller, "build_round", counting)
     counter = tmp_path / "asked"
@@ -92,7 +105,7 @@ async def test_fifty_waiting_are_one_connection_and_one_command_a_round(
     assert [each[2]["own"].stdout for each in answers] == [f"{n}\n" for n in range(50)]
     assert {each[2]["queue"].stdout for each in answers} == {"queue\n"}
     assert len(connections) == 1
-    assert [len(commands) for commands in sent] == [51] * len(sent)
+    assert [len(questions) for questions in sent] == [51] * len(sent)
     assert len(counter.read_text().split()) == len(sent) == 3
 
 

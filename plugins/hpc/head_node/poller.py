@@ -12,9 +12,9 @@ import logging
 import random
 import secrets
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 from weakref import WeakKeyDictionary
 
@@ -32,6 +32,8 @@ MAX_ANSWER = 4 * 1024 * 1024
 ROUND_TIMEOUT = 60.0
 #: Seconds in which somebody who comes late gets an answer, if the head node is there at all.
 ONE_ROUND = 90.0
+#: Seconds between two rounds, however much there is to ask.
+SHORTEST_PAUSE = 1.0
 #: Seconds between two tries to connect, after the first few.
 LONGEST_BACK_OFF = 60.0
 #: Who is due within this share of its own pause is asked with those who are due now.
@@ -40,10 +42,11 @@ _TOGETHER = 0.25
 
 @dataclass(frozen=True)
 class Question:
-    """A shell command whose output answers it; `key` is the asker's own name for it."""
+    """A shell command whose output answers it; `key` is the asker's own name for it, `input` its standard input."""
 
     key: str
     command: str
+    input: str = ""
 
 
 @dataclass(frozen=True)
@@ -59,15 +62,17 @@ Questions: TypeAlias = Sequence[Question] | Callable[[], Sequence[Question]]
 
 
 # --------------------------------------------------------------------------------------------- build and parse, pure
-def build_round(commands: Sequence[str], marker: str) -> str:
-    """Return the script that runs every command and prints its output between lines that only the asker can know.
+def build_round(questions: Sequence[Question], marker: str) -> str:
+    """Return the script that asks every question and prints its answer between lines that only the asker can know.
 
     A command that is no valid shell fails alone. Its standard error is dropped unless it redirects it.
     """
     lines = ["export LC_ALL=C.UTF-8"]
-    for command in commands:
+    for question in questions:
+        document = f"<<'{marker}'" if question.input else "</dev/null"
         # `head` reads to its limit only; a subshell keeps `exit` and variables of a command to itself.
-        lines.append(f"( eval {quote([command])} ) </dev/null 2>/dev/null | head -c {MAX_ANSWER}")
+        lines.append(f"( eval {quote([question.command])} ) {document} 2>/dev/null | head -c {MAX_ANSWER}")
+        lines += [question.input, marker] if question.input else []
         lines.append(f"printf '\\n{marker} %d\\n' \"${{PIPESTATUS[0]}}\"")
     return "\n".join(lines) + "\n"
 
@@ -88,25 +93,20 @@ def parse_round(output: str, marker: str, count: int) -> list[Answer]:
 # --------------------------------------------------------------------------------------------- run
 @dataclass(eq=False)
 class _Waiter:
-    """One trigger that waits: what it asks, how often, and where its answers, or an error, are put."""
+    """One that waits: what it asks, who hears the answers of a round or its error, and how long to the next round."""
 
     questions: Callable[[], Sequence[Question]]
-    longest_pause: float
-    began: float = field(default_factory=time.monotonic)
+    hear: Callable[[Answers | Exception], None]
+    pace: Callable[[], float]
     due: float = 0.0
     interval: float = 0.0
-    news: asyncio.Queue[Answers | Exception] = field(default_factory=lambda: asyncio.Queue(maxsize=1))
+    last: float = 0.0
 
-    def tell(self, news: Answers | Exception) -> None:
-        """Put news where the trigger finds it, unless it has not read the last ones: it will be asked for again."""
-        if self.news.empty():
-            self.news.put_nowait(news)
-
-    def asked(self) -> None:
-        """Note that a round has answered, and when the next one should."""
-        now = time.monotonic()
-        self.interval = pause(now - self.began, self.longest_pause)
-        self.due = now + self.interval
+    def answered(self, answers: Answers) -> None:
+        """Pass the answers on, and note when the next round should be."""
+        self.hear(answers)
+        self.last, self.interval = time.monotonic(), self.pace()
+        self.due = self.last + self.interval
 
 
 class _Asker:
@@ -125,6 +125,11 @@ class _Asker:
         self._changed.set()
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run(), name=f"asker of {self.address.host}")
+
+    def hurry(self, waiter: _Waiter) -> None:
+        """Ask for one who is here already at once, though not sooner than SHORTEST_PAUSE after its last round."""
+        waiter.due = min(waiter.due, waiter.last + SHORTEST_PAUSE)
+        self._changed.set()
 
     def leave(self, waiter: _Waiter) -> None:
         """Ask for one less; after the last the connection is closed."""
@@ -159,18 +164,18 @@ class _Asker:
 
     async def _round(self, session: Session, due: list[_Waiter]) -> None:
         asked = {waiter: waiter.questions() for waiter in due}
-        commands = list(dict.fromkeys(question.command for questions in asked.values() for question in questions))
+        # Equal questions are asked once, whatever each asker calls them.
+        distinct = list(dict.fromkeys(replace(each, key="") for questions in asked.values() for each in questions))
         marker = secrets.token_hex(16)
-        script = build_round(commands, marker)
+        script = build_round(distinct, marker)
         completed = await session.run("exec bash -s", input=script, timeout=ROUND_TIMEOUT, check=False)
-        by_command = dict(zip(commands, parse_round(completed.stdout, marker, len(commands)), strict=True))
+        answers = dict(zip(distinct, parse_round(completed.stdout, marker, len(distinct)), strict=True))
         for waiter, questions in asked.items():
-            waiter.asked()
-            waiter.tell({question.key: by_command[question.command] for question in questions})
+            waiter.answered({question.key: answers[replace(question, key="")] for question in questions})
 
     def _tell_all(self, error: Exception) -> None:
-        for waiter in self.waiters:
-            waiter.tell(error)
+        for waiter in list(self.waiters):
+            waiter.hear(error)
 
 
 _Key: TypeAlias = tuple[HeadNodeAddress, str]
@@ -193,6 +198,35 @@ def time_left(deadline: float) -> float:
     return left if left > 0 else ONE_ROUND
 
 
+@contextmanager
+def subscribe(
+    address: HeadNodeAddress,
+    ssh_conn_id: str,
+    questions: Callable[[], Sequence[Question]],
+    *,
+    hear: Callable[[Answers | Exception], None],
+    pace: Callable[[], float],
+) -> Iterator[Callable[[], None]]:
+    """Join the asker of a head node for as long as the block lasts; what is yielded asks for a round at once.
+
+    `questions` is called before each round. `hear` gets the answers of a round that succeeded, all of them and in
+    order, or the error of one that failed; `is_final` tells whether a later round could do better. `pace` is called
+    after an answer: the seconds until the next round. None of them may wait or raise.
+    """
+    waiter = _Waiter(questions, hear, pace)
+    asker = _asker(address, ssh_conn_id)
+    asker.join(waiter)
+    try:
+        yield lambda: asker.hurry(waiter)
+    finally:
+        asker.leave(waiter)
+
+
+def is_final(error: Exception) -> bool:
+    """Say whether no later round could do better: a wrong key, a wrong connection, an error of nobody we know."""
+    return not isinstance(error, HpcError) or isinstance(error, HostKeyError | ConfigurationError)
+
+
 async def ask(
     address: HeadNodeAddress, ssh_conn_id: str, questions: Questions, *, longest_pause: float = 30.0
 ) -> AsyncGenerator[Answers, None]:
@@ -205,17 +239,25 @@ async def ask(
     Raises HostKeyError and ConfigurationError, and what Airflow says of a connection that does not exist: no later
     round could do better.
     """
-    waiter = _Waiter(questions if callable(questions) else lambda: questions, longest_pause)
-    asker = _asker(address, ssh_conn_id)
-    asker.join(waiter)
-    try:
+    began = time.monotonic()
+    news: asyncio.Queue[Answers | Exception] = asyncio.Queue(maxsize=1)
+
+    def hear(answer: Answers | Exception) -> None:
+        if news.empty():  # who has not read the last answer yet will be told the next one
+            news.put_nowait(answer)
+
+    with subscribe(
+        address,
+        ssh_conn_id,
+        questions if callable(questions) else lambda: questions,
+        hear=hear,
+        pace=lambda: pause(time.monotonic() - began, longest_pause),
+    ):
         while True:
-            news = await waiter.news.get()
-            if isinstance(news, HpcError) and not isinstance(news, HostKeyError | ConfigurationError):
-                log.warning("The head node gave no answer, so the state is unknown; asking again: %s", news)
-            elif isinstance(news, Exception):
-                raise news
+            answer = await news.get()
+            if not isinstance(answer, Exception):
+                yield answer
+            elif is_final(answer):
+                raise answer
             else:
-                yield news
-    finally:
-        asker.leave(waiter)
+                log.warning("The head node gave no answer, so the state is unknown; asking again: %s", answer)

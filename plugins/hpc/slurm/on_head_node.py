@@ -1,8 +1,9 @@
 # ruff: noqa: UP006, UP021, UP022, UP035, UP045
-"""Submit jobs to Slurm, each at most once, whatever is killed and when; and cancel them. Runs on the head node.
+"""Submit jobs to Slurm, each at most once, whatever is killed and when; cancel and watch them. Runs on the head node.
 
 `python3 on_head_node.py prepare | submit | cancel` reads a JSON list of requests on standard input and answers each
-with a line of JSON. It needs Python 3.6 and the standard library.
+with a line of JSON; `watch` reads one question about many jobs and answers it with one line. It needs Python 3.6 and
+the standard library.
 
 A request names a task's folder (`root`); its attempts are the folders attempt-1, attempt-2 and so on. Under a lock:
   1. the last attempt is looked up: its records on the shared file system, and in Slurm the job that bears its name;
@@ -23,9 +24,10 @@ import os
 import subprocess
 import sys
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Callable, Dict, List, NamedTuple, Optional
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 #: Requests that are worked on at the same time: slurmctld is the bottleneck beyond.
 THREADS = 4
@@ -40,6 +42,19 @@ UNAVAILABLE = (
     *("Unable to contact slurm controller", "Socket timed out", "Connection refused", "temporarily unable"),
     *("Zero Bytes were transmitted", "Transport endpoint is not connected", "Authentication", "Munge"),
 )
+
+
+#: What squeue tells: id, index in an array, state, reason, nodes, name, time of submission, walltime that is left.
+QUEUE_FIELDS = ("%A", "%K", "%T", "%r", "%N", "%j", "%V", "%L")
+INDEX, STATE, REASON, NAME, LEFT = 1, 2, 3, 5, 7
+#: What sinfo tells: nodes, their state, their reason, since when.
+NODE_FIELDS = ("%N", "%T", "%E", "%H")
+#: ASCII's own field separator: no name, comment or reason holds it.
+SEPARATOR = "\x1f"
+#: Bytes of a log that are sent at once; what grew beyond is skipped.
+LONGEST_TAIL = 32 * 1024
+#: Seconds after which the notes of a watcher that never came back are removed.
+FORGOTTEN = 2 * 86_400
 
 
 class SubmitError(Exception):
@@ -203,6 +218,188 @@ def send(request: Dict[str, Any], number: int, lock: int) -> Dict[str, Any]:
     return {"attempt": number, "job_id": int(job_id), "how": "sent", "said": sent.stderr.strip()}
 
 
+# ------------------------------------------------------------------------------------------------ watching
+def watch(request: Dict[str, Any]) -> Dict[str, Any]:
+    """Say what has changed since this watcher's last question, of all its jobs at once and in bounded size.
+
+    What was told is noted in a file of the watcher's own. A watcher that has missed an answer takes another name and
+    begins anew; one whose notes are gone is told so, and begins anew as well.
+    """
+    file = watcher_file(request["watcher"], request["is_new"])
+    empty: Dict[str, Any] = {"jobs": {}, "nodes": "", "turn": 0}
+    notes: Optional[Dict[str, Any]] = empty if request["is_new"] else json.loads(read(file) or "null")
+    if notes is None:
+        return {"lost": True}
+    jobs: Dict[str, Dict[str, Any]] = notes["jobs"]
+    for key in request["drop"]:
+        jobs.pop(key, None)
+    for key, job in request["add"].items():
+        jobs[key] = {**job, "told": None}
+    queue = run(["squeue", "--noheader", "--states=all", "--array", "--format=" + SEPARATOR.join(QUEUE_FIELDS)])
+    if queue.returncode != 0:
+        write(file, json.dumps(notes))
+        return {"unknown": queue.stderr.strip()[-500:]}
+    rows = parse_queue(queue.stdout)
+    sights = {key: look(job, rows) for key, job in jobs.items()}
+    answer = tell_changes(jobs, sights, request["limit"])
+    answer["tails"] = tell_tails(notes, sights, request["limit"])
+    answer["left"] = min((sight["left"] for sight in sights.values() if sight["left"] is not None), default=None)
+    if any(sight["waits"] for sight in sights.values()):
+        nodes = run(["sinfo", "--noheader", "--format=" + SEPARATOR.join(NODE_FIELDS)]).stdout
+        if nodes != notes["nodes"]:
+            notes["nodes"] = answer["nodes"] = nodes
+    write(file, json.dumps(notes))
+    return answer
+
+
+def watcher_file(watcher: str, is_new: bool) -> Path:
+    """Return the file of a watcher's notes; a new watcher removes those of watchers that never came back."""
+    folder = Path.home() / ".airflow-parallelcluster" / "watchers"
+    if is_new:
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in folder.iterdir():
+            if time.time() - file.stat().st_mtime > FORGOTTEN:
+                file.unlink()
+    return folder / f"{watcher}.json"
+
+
+def parse_queue(text: str) -> Dict[str, List[List[str]]]:
+    """Read the output of squeue, by the name of the jobs. Lines of another shape, such as warnings, are left out."""
+    rows: Dict[str, List[List[str]]] = {}
+    for line in text.splitlines():
+        fields = [field.strip() for field in line.split(SEPARATOR)]
+        if len(fields) == len(QUEUE_FIELDS) and fields[0].isdigit():
+            rows.setdefault(fields[NAME], []).append(fields)
+    return rows
+
+
+def look(job: Dict[str, Any], rows: Dict[str, List[List[str]]]) -> Dict[str, Any]:
+    """Return what is seen of a job, or of the elements of an array: `facts` are what is told when they change."""
+    mine = [(int(offset), row) for name, offset in job["names"].items() for row in rows.get(name, ())]
+    states = {row[STATE] for _, row in mine}
+    left = [seconds for _, row in mine if row[STATE] == "RUNNING" for seconds in [seconds_of(row[LEFT])] if seconds]
+    facts = look_at_array(job, mine) if job["is_array"] else look_at_one(job, mine[-1][1][:LEFT] if mine else None)
+    return {
+        "facts": facts,
+        "left": min(left, default=None),
+        "waits": bool(states & {"PENDING", "CONFIGURING"}),
+        "writes": not mine or bool(states - {"PENDING", "CONFIGURING"}),
+    }
+
+
+def look_at_one(job: Dict[str, Any], row: Optional[List[str]]) -> Dict[str, Any]:
+    """Return a job's row, and its record unless nothing can have been written since it was told."""
+    told = job["told"]
+    is_settled = row is not None and (row[STATE] == "PENDING" or (row[STATE] == "RUNNING" and told and told["record"]))
+    if told and told["row"] == row and is_settled:
+        return dict(told)
+    record = "".join(read(Path(job["record"]) / name) for name in ("start", "terminated", "end"))
+    return {"row": row, "record": record}
+
+
+def look_at_array(job: Dict[str, Any], mine: List[Tuple[int, List[str]]]) -> Dict[str, Any]:
+    """Return how many elements are in which state, why the others wait, and how those have ended that have.
+
+    The name of an element's record of its end is `<index>=<exit code>`: one listing tells all.
+    """
+    ended = dict(name.split("=") for name in list_names(Path(job["record"]) / "ends") if "=" in name)
+    counts: Dict[str, int] = Counter()
+    reasons: Dict[str, int] = Counter()
+    broken: Dict[str, str] = {}
+    for offset, row in mine:
+        index = str(offset + int(row[INDEX])) if row[INDEX].isdigit() else "?"
+        if row[STATE] in OVER and index not in ended:
+            broken[index] = row[STATE]
+        elif index not in ended:
+            counts[row[STATE]] += 1
+            if row[STATE] == "PENDING":
+                reasons[row[REASON]] += 1
+    reason = max(reasons, key=lambda name: reasons[name], default="")
+    return {"counts": counts, "reason": reason, "broken": broken, "ended": ended}
+
+
+def tell_changes(jobs: Dict[str, Any], sights: Dict[str, Any], limit: int) -> Dict[str, Any]:
+    """Return what is news of each job, those that have ended first, until `limit` bytes; note what was told."""
+    news = [key for key, job in jobs.items() if job["told"] != sights[key]["facts"]]
+    news.sort(key=lambda key: sights[key]["waits"])
+    changes: Dict[str, Any] = {}
+    used = 0
+    for key in news:
+        job, facts = jobs[key], sights[key]["facts"]
+        change = dict(facts)
+        if job["is_array"]:
+            told = (job["told"] or {}).get("ended", {})
+            change["is_whole"] = job["told"] is None
+            change["ended"] = {index: code for index, code in facts["ended"].items() if told.get(index) != code}
+            change["again"] = [index for index in told if index not in facts["ended"]]
+        used += len(json.dumps(change))
+        if used > limit and changes:
+            break
+        changes[key] = change
+        job["told"] = facts
+    return {"changes": changes, "is_all": len(changes) == len(news)}
+
+
+def tell_tails(notes: Dict[str, Any], sights: Dict[str, Any], limit: int) -> Dict[str, Any]:
+    """Return what is new at the end of the logs, until `limit` bytes; whose turn did not come is the next round's."""
+    keys = sorted(key for key, sight in sights.items() if sight["writes"] and notes["jobs"][key]["log"])
+    turn = notes["turn"] % len(keys) if keys else 0
+    tails: Dict[str, Any] = {}
+    used = 0
+    for number, key in enumerate(keys[turn:] + keys[:turn]):
+        tail = new_lines(notes["jobs"][key])
+        if tail is None:
+            continue
+        tails[key] = tail
+        used += len(tail["text"])
+        if used > limit:
+            notes["turn"] = turn + number + 1
+            break
+    return tails
+
+
+def new_lines(job: Dict[str, Any]) -> Optional[Dict[str, Any]]:
+    """Read a log from where it was read last, at most its last LONGEST_TAIL bytes; None if nothing is new."""
+    try:
+        with Path(job["log"]).open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            begin = job["offset"] if job["offset"] <= size else 0
+            first = max(begin, size - LONGEST_TAIL)
+            if first == size and begin == job["offset"]:
+                return None
+            file.seek(first)
+            text = file.read(size - first)
+    except OSError:
+        return None
+    was_replaced, job["offset"] = begin < job["offset"], first + len(text)
+    return {
+        "skipped": first - begin or (-1 if was_replaced else 0),
+        "end": job["offset"],
+        "text": text.decode("utf-8", "replace"),
+    }
+
+
+def seconds_of(left: str) -> Optional[int]:
+    """Read Slurm's `[days-]hours:minutes:seconds`, or less of it; None for what is no time, such as UNLIMITED."""
+    days, _, clock = left.rpartition("-")
+    parts = clock.split(":")
+    if not all(part.isdigit() for part in [*parts, days or "0"]):
+        return None
+    total = 0
+    for part in parts:
+        total = 60 * total + int(part)
+    return total + 86_400 * int(days or 0)
+
+
+def list_names(folder: Path) -> List[str]:
+    """Return the names in a folder; none if it is not there."""
+    try:
+        return [path.name for path in folder.iterdir()]
+    except FileNotFoundError:
+        return []
+
+
+# ------------------------------------------------------------------------------------------------ files and commands
 def record_of(request: Dict[str, Any], number: int) -> Path:
     """Return the folder of an attempt."""
     return Path(request["root"]) / f"attempt-{number}"
@@ -241,4 +438,7 @@ def run(argv: List[str], *inherited: int) -> "subprocess.CompletedProcess[str]":
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], json.load(sys.stdin))
+    if sys.argv[1] == "watch":
+        json.dump(watch(json.load(sys.stdin)), sys.stdout)
+    else:
+        main(sys.argv[1], json.load(sys.stdin))

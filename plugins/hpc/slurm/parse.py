@@ -38,10 +38,15 @@ class NodeReason:
     since: str
 
 
-def squeue_command(*, all_states: bool = True) -> list[str]:
-    """Build the command that lists all jobs of the cluster, ended ones that slurmctld still knows included."""
-    states = ["--states=all"] if all_states else []
-    return ["squeue", "--noheader", "--array", *states, f"--format={SEPARATOR.join(_QUEUE_FIELDS)}"]
+def parse_row(fields: list[str]) -> QueuedJob:
+    """Read a row that `on_head_node.py watch` tells: the fields of its squeue as texts."""
+    job_id, _, state, reason, node_list, name, submitted = fields
+    return QueuedJob(int(job_id), parse_state(state), reason, node_list, name, submitted)
+
+
+def squeue_command() -> list[str]:
+    """Build the command that lists the jobs of the cluster that have not ended."""
+    return ["squeue", "--noheader", "--array", f"--format={SEPARATOR.join(_QUEUE_FIELDS)}"]
 
 
 @lru_cache(maxsize=8)
@@ -59,16 +64,8 @@ def _queued_job(fields: list[str]) -> QueuedJob:
     return QueuedJob(int(job_id), parse_state(state), reason, node_list, name, submitted)
 
 
-def sinfo_command() -> list[str]:
-    """Build the command that lists nodes with their reasons, equal ones in one row.
-
-    Not `--list-reasons`: that leaves out a node that powers down because it could not be started.
-    """
-    return ["sinfo", "--noheader", f"--format={SEPARATOR.join(_NODE_FIELDS)}"]
-
-
 def parse_sinfo(text: str) -> list[NodeReason]:
-    """Read the output of `sinfo_command`: the nodes that have a reason, once, however many partitions they are in."""
+    """Read the sinfo that the head node tells: nodes that have a reason, once, whatever partitions have them."""
     rows = [NodeReason(*fields) for fields in _rows(text, len(_NODE_FIELDS))]
     return list(dict.fromkeys(row for row in rows if row.reason not in {"", "none"}))
 

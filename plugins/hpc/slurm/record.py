@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from hpc.head_node.shell import quote
 from hpc.slurm.parse import QueuedJob
 from hpc.slurm.states import JobState, Phase
 
@@ -31,11 +30,6 @@ class JobRecord:
     node_list: str = ""
     restarts: int = 0
     terminated: int | None = None
-
-
-def record_command(record_dir: str) -> str:
-    """Build the command that prints all of a record; files that are not there are left out."""
-    return quote(["cat", *(f"{record_dir}/{name}" for name in ("start", "terminated", "end"))]) + "; true"
 
 
 def parse_record(text: str) -> JobRecord:

@@ -1,4 +1,4 @@
-"""The waits for Slurm. All ask through `hpc.head_node.poller`: one connection, and one command a round, serve all."""
+"""The waits for Slurm. All ask through one asker a head node: one connection, and one command a round, serve all."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import time
 from abc import abstractmethod
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -20,27 +21,19 @@ from hpc.head_node.poller import Answers, Question, ask, time_left
 from hpc.head_node.shell import quote
 from hpc.slurm.cancel import cancel_job
 from hpc.slurm.identity import SubmittedJob
-from hpc.slurm.parse import (
-    NodeReason,
-    QueuedJob,
-    parse_sinfo,
-    parse_squeue,
-    sinfo_command,
-    squeue_command,
-)
+from hpc.slurm.parse import QueuedJob, parse_row, parse_squeue, squeue_command
 from hpc.slurm.reasons import Action, explain, failure_code
-from hpc.slurm.record import JobRecord, judge, parse_record, record_command
+from hpc.slurm.record import JobRecord, judge, parse_record
 from hpc.slurm.states import Phase
 from hpc.slurm.tail import LogTail
+from hpc.slurm.watch import JobView, Watched, watch_job
 from hpc.user_action import was_ended
 
 #: Seconds after which a wait in which nothing changes says that it still waits.
 HEARTBEAT = 600.0
 #: Seconds for which a reason that cannot pass has to last: Slurm can give it for a moment after a node was lost.
 FAIL_GRACE = 20.0
-QUEUE = Question("queue", quote(squeue_command()))
-ACTIVE = Question("active", quote(squeue_command(all_states=False)))
-NODES = Question("nodes", quote(sinfo_command()))
+ACTIVE = Question("active", quote(squeue_command()))
 
 
 class SlurmTrigger(BaseTrigger):
@@ -94,25 +87,16 @@ class SlurmTrigger(BaseTrigger):
         return HeadNodeAddress.from_dict(self.head_node)
 
     @abstractmethod
-    def questions(self) -> list[Question]:
-        """Return what is asked in the next round."""
-
-    @abstractmethod
-    def decide(self, answers: Answers) -> dict[str, Any] | None:
-        """Return the event of a round's answers; None to go on waiting."""
-
     async def _wait(self) -> dict[str, Any]:
-        rounds = ask(self.address, self.ssh_conn_id, self.questions, longest_pause=self.longest_pause)
-        async with aclosing(rounds):
-            async for answers in rounds:
-                if (event := self.decide(answers)) is not None:
-                    return event
-                if time.time() >= self.deadline:
-                    raise TimeoutError
-        raise AssertionError("the poller ended by itself")
+        """Wait for what decides, and return the event. Raises TimeoutError once the deadline has passed."""
 
-    def _see(self, text: str) -> float:
-        """Log what is seen when it changes, and now and then when it does not; return the seconds since it changed."""
+    def _require_time(self) -> None:
+        """Raise TimeoutError if the deadline has passed: what was overdue from the start has been asked for once."""
+        if time.time() >= self.deadline:
+            raise TimeoutError
+
+    def _see(self, text: str) -> None:
+        """Log what is seen when it changes, and now and then when it does not."""
         now = time.monotonic()
         if text != self._seen:
             self._seen, self._changed, self._said = text, now, now
@@ -120,7 +104,6 @@ class SlurmTrigger(BaseTrigger):
         elif now - self._said >= HEARTBEAT:
             self._said = now
             self.log.info("For %s: %s", format_duration(timedelta(seconds=now - self._changed)), text)
-        return now - self._changed
 
 
 class JobTrigger(SlurmTrigger):
@@ -130,6 +113,8 @@ class JobTrigger(SlurmTrigger):
         super().__init__(**arguments)
         self.job = job
         self.submitted = SubmittedJob.from_dict(job)
+        #: What was seen last cannot last: then it is judged again by how long it did.
+        self._is_passing = False
 
     def arguments(self) -> dict[str, Any]:
         """Return what the constructor takes."""
@@ -141,21 +126,39 @@ class JobTrigger(SlurmTrigger):
             self.log.info("The task was ended by a person: cancelling %s", self.submitted)
             await cancel_job(self.address, self.ssh_conn_id, self.submitted.name)
 
-    def questions(self) -> list[Question]:
-        """Ask for the whole queue, which all waiting tasks share, and for the job's own record."""
-        return [QUEUE, Question("record", record_command(self.submitted.record_dir))]
+    @property
+    def watched(self) -> Watched:
+        """What the head node looks at."""
+        return Watched({self.submitted.name: 0}, self.submitted.record_dir)
 
-    def decide(self, answers: Answers) -> dict[str, Any] | None:
-        """Read queue and record. A queue that could not be asked is unknown, and nothing is decided."""
-        record = parse_record(answers["record"].stdout)
-        if answers["queue"].exit_status != 0:
-            self._see("slurmctld does not answer; the job's state is unknown, asking again")
+    async def _wait(self) -> dict[str, Any]:
+        with watch_job(self.address, self.ssh_conn_id, self.watched, longest_pause=self.longest_pause) as view:
+            while True:
+                # What cannot stay as it is for long is looked at again when a round may have confirmed it.
+                await view.news(self.longest_pause if self._is_passing else HEARTBEAT)
+                if view.error is not None:
+                    raise view.error
+                if (event := self.decide(view)) is not None:
+                    return event
+                if view.confirmed or view.unknown:
+                    self._require_time()
+
+    def decide(self, view: JobView) -> dict[str, Any] | None:
+        """Read what is known of the job. What is not known now decides nothing."""
+        if view.unknown:
+            self._see(f"The state of {self.submitted} is unknown, asking again: {view.unknown}")
             return None
-        queued = parse_squeue(answers["queue"].stdout).get(self.submitted.name)
-        return self.decide_job(record, queued, answers)
+        if view.facts is None:
+            return None
+        row = view.facts["row"]
+        return self.decide_job(parse_record(view.facts["record"]), parse_row(row) if row else None, view)
+
+    def _unchanged(self, view: JobView) -> float:
+        """Return for how many seconds rounds have told the same."""
+        return max(0.0, view.confirmed - self._changed)
 
     @abstractmethod
-    def decide_job(self, record: JobRecord, queued: QueuedJob | None, answers: Answers) -> dict[str, Any] | None:
+    def decide_job(self, record: JobRecord, queued: QueuedJob | None, view: JobView) -> dict[str, Any] | None:
         """Return the event of what record and queue say; None to go on waiting."""
 
     def _describe(self, record: JobRecord, queued: QueuedJob | None) -> str:
@@ -181,22 +184,26 @@ class JobEndTrigger(JobTrigger):
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
-        self._tail = LogTail(self.submitted.log)
+        self._tail = LogTail()
 
-    def questions(self) -> list[Question]:
-        """Ask for the new lines of the output as well."""
-        return [*super().questions(), Question("tail", self._tail.command())]
+    @property
+    def watched(self) -> Watched:
+        """The job with its output."""
+        return replace(super().watched, log=self.submitted.log)
 
-    def decide(self, answers: Answers) -> dict[str, Any] | None:
+    def decide(self, view: JobView) -> dict[str, Any] | None:
         """Show the output, then decide."""
-        for line in self._tail.read(answers["tail"].stdout):
-            self.log.info("| %s", line)
-        return super().decide(answers)
+        while view.tails:
+            tail = view.tails.pop(0)
+            for line in self._tail.read(tail.skipped, tail.text):
+                self.log.info("| %s", line)
+        return super().decide(view)
 
-    def decide_job(self, record: JobRecord, queued: QueuedJob | None, answers: Answers) -> dict[str, Any] | None:
+    def decide_job(self, record: JobRecord, queued: QueuedJob | None, view: JobView) -> dict[str, Any] | None:
         """Return how the job ended, once that is certain."""
-        unchanged = self._see(self._describe(record, queued))
-        result = judge(self.submitted.job_id, record, queued, unchanged)
+        self._see(self._describe(record, queued))
+        self._is_passing = queued is None or queued.state.is_terminal
+        result = judge(self.submitted.job_id, record, queued, self._unchanged(view))
         if result is None:
             return None
         for line in self._tail.rest():
@@ -224,36 +231,35 @@ class JobStartTrigger(JobTrigger):
         """Return what the constructor takes."""
         return {"capacity_grace": self.capacity_grace, **super().arguments()}
 
-    def questions(self) -> list[Question]:
-        """Ask for the nodes that cannot be used, and why, as well."""
-        return [*super().questions(), NODES]
-
-    def decide_job(self, record: JobRecord, queued: QueuedJob | None, answers: Answers) -> dict[str, Any] | None:
+    def decide_job(self, record: JobRecord, queued: QueuedJob | None, view: JobView) -> dict[str, Any] | None:
         """Return that the job runs, or why it never will."""
         started = queued.state.has_started if queued else record.start is not None
         if queued and queued.state.phase is Phase.WAITING:
-            return self._pending(queued, parse_sinfo(answers["nodes"].stdout))
-        unchanged = self._see(self._describe(record, queued))
+            return self._pending(queued, view)
+        self._see(self._describe(record, queued))
+        self._is_passing = queued is None
         if started:
             state = queued.state.slurm_name if queued else "RUNNING"
             nodes = queued.node_list if queued else record.node_list
             return {"status": "success", "state": state, "node_list": nodes, "restarts": record.restarts}
-        result = judge(self.submitted.job_id, record, queued, unchanged)
+        result = judge(self.submitted.job_id, record, queued, self._unchanged(view))
         if result is None:
             return None
         return {"status": "failed", "result": result.as_dict(), "last_lines": []}
 
-    def _pending(self, queued: QueuedJob, nodes: list[NodeReason]) -> dict[str, Any] | None:
+    def _pending(self, queued: QueuedJob, view: JobView) -> dict[str, Any] | None:
         # A node keeps the reason of an older failure: only one after this job was first submitted is this job's.
         self._submitted = min(self._submitted or queued.submitted, queued.submitted)
         failures = {
             node.node_list: code
-            for node in nodes
+            for node in view.nodes
             if node.since >= self._submitted and (code := failure_code(node.reason)) is not None
         }
         text = self._describe(JobRecord(), queued)
-        unchanged = self._see(text)
+        self._see(text)
+        unchanged = self._unchanged(view)
         reason = explain(queued.reason)
+        self._is_passing = bool(failures) or reason.action is not Action.WAIT
         if reason.action is Action.FAIL and unchanged >= FAIL_GRACE:
             return _error("JobRejectedError", f"{text}. It will never start", reason.remedy)
         if reason.action is Action.CAPACITY and unchanged >= self.capacity_grace:
@@ -286,9 +292,14 @@ class JobStartTrigger(JobTrigger):
 class QueueEmptyTrigger(SlurmTrigger):
     """Wait until no job is pending, running or ending; say which still are. The event carries its status only."""
 
-    def questions(self) -> list[Question]:
-        """Ask for the jobs that have not ended."""
-        return [ACTIVE]
+    async def _wait(self) -> dict[str, Any]:
+        rounds = ask(self.address, self.ssh_conn_id, [ACTIVE], longest_pause=self.longest_pause)
+        async with aclosing(rounds):
+            async for answers in rounds:
+                if (event := self.decide(answers)) is not None:
+                    return event
+                self._require_time()
+        raise AssertionError("the poller ended by itself")
 
     def decide(self, answers: Answers) -> dict[str, Any] | None:
         """Return success once squeue has answered, with nothing."""
