@@ -29,7 +29,7 @@ from hpc.errors import (
 from hpc.head_node import poller
 from hpc.head_node.address import find_head_node
 from hpc.head_node.session import HeadNodeHook
-from hpc.slurm import triggers
+from hpc.slurm import pending, triggers
 from hpc.slurm.identity import SubmittedJob
 from hpc.slurm.sensors import SlurmAllocationSensor, SlurmJobSensor, SlurmQueueEmptySensor
 from hpc.slurm.triggers import JobEndTrigger, JobStartTrigger, SlurmTrigger
@@ -183,7 +183,7 @@ def test_a_job_that_nobody_knows_is_unknown_not_done(tasks: Tasks, monkeypatch: 
     monkeypatch.setattr(record, "LOST_AFTER", 2.0)
     job = tasks.submit("true")
     ended(tasks, job)
-    job |= {"name": "vanished", "record_dir": "/fsx/nowhere", "job_id": 99_999}
+    job |= {"name": "vanished", "parts": {"vanished": 0}, "record_dir": "/fsx/nowhere", "job_id": 99_999}
     with pytest.raises(JobStateUnknownError, match="/fsx/nowhere"):
         ended(tasks, job)
 
@@ -199,7 +199,7 @@ def test_why_it_is_pending_is_said_once(tasks: Tasks, capsys: pytest.CaptureFixt
 
 
 def test_what_can_never_start_is_rejected(tasks: Tasks, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(triggers, "FAIL_GRACE", 1.0)
+    monkeypatch.setattr(pending, "FAIL_GRACE", 1.0)
     failing = tasks.submit("exit 1")
     job = tasks.submit(f"#SBATCH --dependency=afterok:{failing['job_id']}\ntrue")
     with pytest.raises(JobRejectedError, match=r"DependencyNeverSatisfied.*will never start"):
@@ -351,8 +351,8 @@ async def test_only_a_persons_action_cancels(
     monkeypatch.setattr(
         "airflow.sdk.execution_time.task_runner.RuntimeTaskInstance.get_task_states", lambda **_: states
     )
-    job = {"cluster_name": "c", "token": "t", "attempt": 1, "job_id": 1, "name": "n"}
-    trigger = trigger_for(tasks, JobEndTrigger, job={**job, "directory": "/d", "record_dir": "/r", "log": "/l"})
+    job = SubmittedJob("c", "t", 1, 1, "n", "/d", "/r", "/l", {"n": 0}).as_dict()
+    trigger = trigger_for(tasks, JobEndTrigger, job=job)
     trigger.task_instance = SimpleNamespace(dag_id="d", run_id="run", task_id="run_job", map_index=-1)
     await trigger.on_kill()
     assert bool(cancelled) is ended

@@ -31,6 +31,33 @@ def raise_for_event(event: Mapping[str, Any], *, waited_for: str) -> None:
         raise kind(event["message"], remedy=event.get("remedy", ""))
 
 
+def end_of(event: Mapping[str, Any], job: SubmittedJob, log: Any) -> dict[str, Any]:
+    """Return how a job or a sweep ended, and log it. Raises JobFailedError or JobStateUnknownError."""
+    if not job.is_sweep:
+        raise_for_end(event, job)
+        result: dict[str, Any] = event["result"]
+        log.info("%s succeeded after %s s on %s", job, result["seconds"], result["node_list"])
+        return result
+    sweep: dict[str, Any] = event["sweep"]
+    table = "\n".join(f"  {line}" for line in event["table"])
+    log.info("The points of %s:\n%s", job, table)
+    if sweep.get("missing"):
+        raise errors.JobStateUnknownError(
+            f"Slurm does not know {sweep['missing']} points of {job}; {job.record_dir} holds no record of their end",
+            remedy="clear the submitting task: it computes the points that have not succeeded",
+        )
+    if event["status"] != "success":
+        points = ", ".join(f"{point} ({what})" for point, what in sweep["failed"].items())
+        raise errors.JobFailedError(
+            f"{sweep['failed_count']} of {sweep['points']} points of {job} failed; {sweep['tolerated']} may: {points}",
+            remedy=f"read {job.directory}/points/{next(iter(sweep['failed']))}/output.log; clear the submitting task to"
+            " compute the failed points again",
+        )
+    if sweep["failed_count"]:
+        log.warning("%s points failed, which is tolerated", sweep["failed_count"])
+    return sweep
+
+
 def raise_for_end(event: Mapping[str, Any], job: SubmittedJob) -> None:
     """Raise JobFailedError for a job that did not succeed, JobStateUnknownError if nobody knows how it ended."""
     result = event["result"]

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hpc.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 _DIRECTORY = re.compile(r"/[^\x00-\x1f\x7f\\]*")
 
@@ -77,7 +75,9 @@ class JobPlaces:
         """The comment that the job carries in Slurm, before the attempt's number."""
         return f"airflow:{self.token}:"
 
-    def submitted(self, cluster_name: str, attempt: int, job_id: int) -> SubmittedJob:
+    def submitted(
+        self, cluster_name: str, attempt: int, job_id: int, *, parts: Mapping[str, int] | None = None, **points: int
+    ) -> SubmittedJob:
         """Return the job that an attempt became."""
         return SubmittedJob(
             cluster_name=cluster_name,
@@ -88,12 +88,19 @@ class JobPlaces:
             directory=self.directory,
             record_dir=self.record_dir(attempt),
             log=f"{self.log}{attempt}.log",
+            parts=dict(parts or {f"{self.job_name}{attempt}": 0}),
+            **points,
         )
 
 
 @dataclass(frozen=True)
 class SubmittedJob:
-    """A job that Slurm has taken, as it travels between tasks."""
+    """A job that Slurm has taken, as it travels between tasks.
+
+    `parts` are its names in Slurm with the first point of each; a job that is no sweep has one. Of a sweep, `sent` are
+    the points that this attempt computes, `done` those that attempts before have computed, `tolerated` those that may
+    fail; all are 0 otherwise.
+    """
 
     cluster_name: str
     token: str
@@ -103,6 +110,15 @@ class SubmittedJob:
     directory: str
     record_dir: str
     log: str
+    parts: Mapping[str, int]
+    sent: int = 0
+    done: int = 0
+    tolerated: int = 0
+
+    @property
+    def is_sweep(self) -> bool:
+        """It is a job array, an element a point."""
+        return self.sent > 0
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON."""
@@ -111,9 +127,11 @@ class SubmittedJob:
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> SubmittedJob:
         """Read what `as_dict` made."""
-        numbers = {"attempt": int(value["attempt"]), "job_id": int(value["job_id"])}
-        texts = ("cluster_name", "token", "name", "directory", "record_dir", "log")
-        return cls(**{key: str(value[key]) for key in texts}, **numbers)  # type: ignore[arg-type]
+        texts = {key: str(value[key]) for key in ("cluster_name", "token", "name", "directory", "record_dir", "log")}
+        numbers = {key: int(value[key]) for key in ("attempt", "job_id", "sent", "done", "tolerated")}
+        parts = {str(name): int(offset) for name, offset in value["parts"].items()}
+        return cls(**texts, **numbers, parts=parts)  # type: ignore[arg-type]
 
     def __str__(self) -> str:
-        return f"job {self.job_id} ({self.name}) on {self.cluster_name}"
+        what = f"job array {self.job_id}" if self.is_sweep else f"job {self.job_id}"
+        return f"{what} ({self.name}) on {self.cluster_name}"

@@ -44,9 +44,11 @@ UNAVAILABLE = (
 )
 
 
+#: Slurm's own default of MaxArraySize.
+DEFAULT_ARRAY = 1001
 #: What squeue tells: id, index in an array, state, reason, nodes, name, time of submission, walltime that is left.
 QUEUE_FIELDS = ("%A", "%K", "%T", "%r", "%N", "%j", "%V", "%L")
-INDEX, STATE, REASON, NAME, LEFT = 1, 2, 3, 5, 7
+INDEX, STATE, REASON, NAME, SUBMITTED, LEFT = 1, 2, 3, 5, 6, 7
 #: What sinfo tells: nodes, their state, their reason, since when.
 NODE_FIELDS = ("%N", "%T", "%E", "%H")
 #: ASCII's own field separator: no name, comment or reason holds it.
@@ -65,12 +67,24 @@ class SubmitError(Exception):
         self.kind = kind
 
 
+class Part(NamedTuple):
+    """What one sbatch sends of an attempt: all of a job, or as many elements of an array as Slurm takes at once.
+
+    Element `index` of the part is point `offset + index` of the sweep; `array` is the option, such as `0-9,12%4`.
+    """
+
+    name: str
+    offset: int
+    array: str
+
+
 class Attempt(NamedTuple):
-    """What is known about an attempt; `job_id` is None if it was recorded but never sent."""
+    """What is known about an attempt; `job_ids` has None for a part that was recorded but never sent."""
 
     number: int
     series: int
-    job_id: Optional[int]
+    parts: List[Part]
+    job_ids: List[Optional[int]]
     alive: bool
     failed: bool
     withdrawn: bool
@@ -105,7 +119,7 @@ def answer_to(work: Callable[[Dict[str, Any], int], Dict[str, Any]], request: Di
 def prepare(request: Dict[str, Any], lock: int) -> Dict[str, Any]:
     """Return the job that is there already, or none once no attempt before can disturb a new one."""
     last = look_up(request)
-    return found(request, last) or {"attempt": clear_the_way(request, last)}
+    return found(request, last) or {"next": clear_the_way(request, last)}
 
 
 def submit(request: Dict[str, Any], lock: int) -> Dict[str, Any]:
@@ -120,8 +134,8 @@ def cancel(request: Dict[str, Any], lock: int) -> Dict[str, Any]:
     if last is None or not last.alive:
         return {"cancelled": None}
     write(record_of(request, last.number) / "withdrawn", "")
-    make_sure_it_is_dead(request, last)
-    return {"cancelled": last.job_id}
+    make_sure_it_is_dead(last)
+    return {"cancelled": next((job_id for job_id in last.job_ids if job_id), None)}
 
 
 def found(request: Dict[str, Any], last: Optional[Attempt]) -> Optional[Dict[str, Any]]:
@@ -130,92 +144,224 @@ def found(request: Dict[str, Any], last: Optional[Attempt]) -> Optional[Dict[str
         return None
     if last.series > request["series"]:
         raise SubmitError("stale", f"a newer request has started attempt {last.number} already")
-    if last.job_id is None or last.withdrawn or (last.failed and request["again_after_failure"]):
+    if None in last.job_ids or last.withdrawn or (last.failed and request["again_after_failure"]):
         return None
-    return {"attempt": last.number, "job_id": last.job_id, "how": "found"}
+    return answer_of(request, last.number, last.parts, last.job_ids, how="found")
 
 
 def clear_the_way(request: Dict[str, Any], last: Optional[Attempt]) -> int:
     """Make sure that no attempt before is alive, and return the number of the next one."""
     if last is None:
         return 1
-    if last.series == request["series"] and last.job_id is None:
-        return last.number  # it was recorded, but never sent
-    make_sure_it_is_dead(request, last)
+    if last.series == request["series"] and None in last.job_ids and not last.withdrawn:
+        return last.number  # it was recorded, but never sent, or not all of it
+    make_sure_it_is_dead(last)
     return last.number + 1
+
+
+def answer_of(
+    request: Dict[str, Any], number: int, parts: List[Part], job_ids: List[Optional[int]], **more: Any
+) -> Dict[str, Any]:
+    """Return what is told of a job: its first part's id, and of a sweep how many points it computes and found done."""
+    answer = {"attempt": number, "job_id": job_ids[0], "parts": {part.name: part.offset for part in parts}, **more}
+    if request["points"]:
+        sent = sum(len(indices_of(part.array)) for part in parts)
+        answer.update(sent=sent, done=request["points"] - sent)
+    return answer
 
 
 # ------------------------------------------------------------------------------------------------ looking
 def look_up(request: Dict[str, Any]) -> Optional[Attempt]:
     """Return the last attempt that was recorded, from its records and from Slurm; None if there is none."""
-    numbers = [int(path.name.split("-")[1]) for path in Path(request["root"]).glob("attempt-*")]
+    numbers = attempts(request)
     if not numbers:
         return None
     number = max(numbers)
     record = record_of(request, number)
-    end = dict(line.split("=", 1) for line in read(record / "end").splitlines())
-    queued = in_queue(request, number)
-    states = set(queued.values())
+    parts = [Part(*fields) for fields in json.loads(read(record / "parts"))]
+    queued = in_queue(parts)
+    states = {state for rows in queued.values() for _, state in rows}
     alive = bool(states - OVER)
-    ids = [*queued, read(record / "owner").strip(), read(record / "job_id").strip()]
     return Attempt(
         number=number,
         series=int(read(record / "series") or 0),
-        job_id=next((int(text) for text in ids if text), None),
+        parts=parts,
+        job_ids=[job_id_of(record, part, queued[part.name]) for part in parts],
         alive=alive,
-        failed=not alive and (end.get("exit_code", "0") != "0" or bool(states - {"COMPLETED"})),
+        failed=not alive and (has_failed(record, parts) or bool(states - {"COMPLETED"})),
         withdrawn=(record / "withdrawn").exists(),
     )
 
 
-def in_queue(request: Dict[str, Any], number: int) -> Dict[str, str]:
-    """Return the state by job id of the jobs that bear an attempt's name. A squeue that fails does not mean none."""
-    asked = run(["squeue", "--noheader", "--states=all", f"--name={request['job_name']}{number}", "--format=%A %T"])
+def attempts(request: Dict[str, Any]) -> List[int]:
+    """Return the numbers of the attempts that were recorded."""
+    return [int(path.name.split("-")[1]) for path in Path(request["root"]).glob("attempt-*")]
+
+
+def job_id_of(record: Path, part: Part, rows: List[Tuple[str, str]]) -> Optional[int]:
+    """Return the id of a part's job: from Slurm, from the job's own record, or from what sbatch answered; or None."""
+    owners = [read(record / "owner").strip()]
+    if part.array:
+        points = (part.offset + index for index in indices_of(part.array))
+        owners = [read(record / "elements" / str(point) / "owner").strip() for point in points] if not rows else []
+    ids = [*(job_id for job_id, _ in rows), *owners, read(record / f"job_id.{part.offset}").strip()]
+    return next((int(text) for text in ids if text), None)
+
+
+def has_failed(record: Path, parts: List[Part]) -> bool:
+    """Say whether an end was recorded that is none of success."""
+    if parts[0].array:
+        return any(not name.endswith("=0") for name in list_names(record / "ends"))
+    end = dict(line.split("=", 1) for line in read(record / "end").splitlines())
+    return end.get("exit_code", "0") != "0"
+
+
+def in_queue(parts: List[Part]) -> Dict[str, List[Tuple[str, str]]]:
+    """Return id and state of the jobs that bear the parts' names. A squeue that fails does not mean none."""
+    names = ",".join(part.name for part in parts)
+    asked = run(["squeue", "--noheader", "--states=all", "--array", f"--name={names}", "--format=%F %T %j"])
     if asked.returncode != 0:
         raise SubmitError("unavailable", "squeue: " + asked.stderr.strip())
-    rows = [line.split() for line in asked.stdout.splitlines()]
-    return {row[0]: row[1] for row in sorted(rows) if len(row) == 2}
+    rows: Dict[str, List[Tuple[str, str]]] = {part.name: [] for part in parts}
+    for line in sorted(asked.stdout.splitlines()):
+        fields = line.split(None, 2)
+        if len(fields) == 3 and fields[2].strip() in rows:
+            rows[fields[2].strip()].append((fields[0], fields[1]))
+    return rows
 
 
-def make_sure_it_is_dead(request: Dict[str, Any], last: Attempt) -> None:
+def make_sure_it_is_dead(last: Attempt) -> None:
     """Cancel what still lives of an attempt, and wait until Slurm says that it does not."""
     deadline = time.time() + LONGEST_DEATH
     alive = last.alive
     while alive:
-        run(["scancel", f"--name={request['job_name']}{last.number}"])
+        run(["scancel", "--name=" + ",".join(part.name for part in last.parts)])
         if time.time() > deadline:
-            raise SubmitError("unavailable", f"job {last.job_id} of the attempt before was cancelled, but does not end")
+            raise SubmitError("unavailable", f"attempt {last.number} was cancelled, but does not end")
         time.sleep(0.5)
-        alive = bool(set(in_queue(request, last.number).values()) - OVER)
+        alive = any(state not in OVER for rows in in_queue(last.parts).values() for _, state in rows)
 
 
 # ------------------------------------------------------------------------------------------------ sending
 def send(request: Dict[str, Any], number: int, lock: int) -> Dict[str, Any]:
-    """Record an attempt, then give it to sbatch, then record the job's id."""
+    """Record an attempt, then give its parts to sbatch, recording the id of each."""
     record = record_of(request, number)
-    # It is an attempt as soon as its folder has its name, so the folder is filled before.
-    prepared = record.with_name(f".{record.name}.{os.getpid()}") if not record.exists() else record
-    prepared.mkdir(exist_ok=True)
-    for name, text in {**request["files"], "series": str(request["series"])}.items():
-        write(prepared / name, text)
-    (prepared / "script").chmod(0o700)
-    if prepared != record:
+    is_new = not record.exists()
+    if is_new:
+        # It is an attempt as soon as its folder has its name, so the folder is filled before.
+        prepared = record.with_name(f".{record.name}.{os.getpid()}")
+        prepare_record(request, number, prepared)
         prepared.rename(record)
+    parts = [Part(*fields) for fields in json.loads(read(record / "parts"))]
+    queued = {} if is_new else in_queue(parts)
+    job_ids, said = [], []
+    for part in parts:
+        job_id = job_id_of(record, part, queued.get(part.name, []))
+        if job_id is None:
+            job_id, words = send_part(request, number, record, part, lock)
+            said += [words] if words else []
+        job_ids.append(job_id)
+    return answer_of(request, number, parts, list(job_ids), how="sent", said="\n".join(said))
+
+
+def prepare_record(request: Dict[str, Any], number: int, folder: Path) -> None:
+    """Fill the folder of an attempt: what will be sent, and in which parts."""
+    parts = [Part(f"{request['job_name']}{number}", 0, "")]
+    if request["points"]:
+        parts = parts_of(request, number, points_to_compute(request))
+        for part in parts:
+            for index in indices_of(part.array):
+                (folder / "elements" / str(part.offset + index)).mkdir(parents=True, exist_ok=True)
+        (folder / "ends").mkdir(exist_ok=True)
+    folder.mkdir(exist_ok=True)
+    for name, text in {**request["files"], "series": str(request["series"]), "parts": json.dumps(parts)}.items():
+        write(folder / name, text)
+    (folder / "script").chmod(0o700)
+
+
+def send_part(request: Dict[str, Any], number: int, record: Path, part: Part, lock: int) -> Tuple[Optional[int], str]:
+    """Give one part to sbatch and record the job's id; return it with sbatch's warning."""
     options = [
-        f"--job-name={request['job_name']}{number}",
+        f"--job-name={part.name}",
         f"--comment={request['comment']}{number}",
         f"--output={request['log']}{number}.log",
+        *([f"--array={part.array}"] if part.array else []),
     ]
     # The folder of the record is the script's own first argument: so nothing is substituted into it.
-    sent = run(["sbatch", "--parsable", *request["options"], *options, str(record / "job.sh"), str(record)], lock)
+    script = [str(record / "job.sh"), str(record), str(part.offset)]
+    sent = run(["sbatch", "--parsable", *request["options"], *options, *script], lock)
     job_id = sent.stdout.strip().split(";")[0]
     if sent.returncode != 0 or not job_id.isdigit():
-        job_id = next(iter(in_queue(request, number)), "")
+        job_id = next((job_id for job_id, _ in in_queue([part])[part.name]), "")
     if not job_id:
         kind = "unavailable" if any(text in sent.stderr for text in UNAVAILABLE) else "rejected"
         raise SubmitError(kind, sent.stderr.strip() or f"sbatch ended with {sent.returncode} and said nothing")
-    write(record / "job_id", job_id)
-    return {"attempt": number, "job_id": int(job_id), "how": "sent", "said": sent.stderr.strip()}
+    write(record / f"job_id.{part.offset}", job_id)
+    return int(job_id), sent.stderr.strip()
+
+
+# ------------------------------------------------------------------------------------------------ points of a sweep
+def points_to_compute(request: Dict[str, Any]) -> List[int]:
+    """Return the points that no attempt has computed with success; all of them if none is left."""
+    done = {
+        name[: -len("=0")]
+        for number in attempts(request)
+        for name in list_names(record_of(request, number) / "ends")
+        if name.endswith("=0")
+    }
+    return [point for point in range(request["points"]) if str(point) not in done] or list(range(request["points"]))
+
+
+def parts_of(request: Dict[str, Any], number: int, points: List[int]) -> List[Part]:
+    """Cut points into arrays whose indices Slurm takes; a limit of running elements is shared among them."""
+    size = largest_array()
+    offsets = sorted({point // size * size for point in points})
+    share = request["max_running"] and max(1, request["max_running"] // len(offsets))
+    limit = f"%{share}" if share else ""
+    return [
+        Part(
+            f"{request['job_name']}{number}" + (f".{offset}" if offset else ""),
+            offset,
+            ranges([point - offset for point in points if offset <= point < offset + size]) + limit,
+        )
+        for offset in offsets
+    ]
+
+
+def largest_array() -> int:
+    """Return how many elements an array may have: Slurm's MaxArraySize is one more than the largest index."""
+    for line in run(["scontrol", "show", "config"]).stdout.splitlines():
+        name, _, value = line.partition("=")
+        if name.strip() == "MaxArraySize" and value.strip().isdigit():
+            return int(value)
+    return DEFAULT_ARRAY
+
+
+def ranges(indices: List[int]) -> str:
+    """Write ascending numbers as sbatch takes them: `0-9,12`."""
+    texts: List[str] = []
+    begin = 0
+    for position, index in enumerate(indices):
+        if position + 1 < len(indices) and indices[position + 1] == index + 1:
+            continue
+        first = indices[begin]
+        texts.append(str(first) if first == index else f"{first}-{index}")
+        begin = position + 1
+    return ",".join(texts)
+
+
+def indices_of(array: str) -> List[int]:
+    """Read what `parts_of` wrote; nothing of a job that is no array."""
+    indices: List[int] = []
+    for text in array.partition("%")[0].split(",") if array else []:
+        first, _, last = text.partition("-")
+        indices += range(int(first), int(last or first) + 1)
+    return indices
+
+
+def record_of(request: Dict[str, Any], number: int) -> Path:
+    """Return the folder of an attempt."""
+    return Path(request["root"]) / f"attempt-{number}"
 
 
 # ------------------------------------------------------------------------------------------------ watching
@@ -315,7 +461,8 @@ def look_at_array(job: Dict[str, Any], mine: List[Tuple[int, List[str]]]) -> Dic
             if row[STATE] == "PENDING":
                 reasons[row[REASON]] += 1
     reason = max(reasons, key=lambda name: reasons[name], default="")
-    return {"counts": counts, "reason": reason, "broken": broken, "ended": ended}
+    submitted = min((row[SUBMITTED] for _, row in mine), default="")
+    return {"counts": counts, "reason": reason, "submitted": submitted, "broken": broken, "ended": ended}
 
 
 def tell_changes(jobs: Dict[str, Any], sights: Dict[str, Any], limit: int) -> Dict[str, Any]:
@@ -400,11 +547,6 @@ def list_names(folder: Path) -> List[str]:
 
 
 # ------------------------------------------------------------------------------------------------ files and commands
-def record_of(request: Dict[str, Any], number: int) -> Path:
-    """Return the folder of an attempt."""
-    return Path(request["root"]) / f"attempt-{number}"
-
-
 def read(path: Path) -> str:
     """Return a file's text; empty if there is none."""
     try:

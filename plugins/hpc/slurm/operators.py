@@ -14,16 +14,21 @@ from hpc.errors import ConfigurationError
 from hpc.head_node.address import HeadNodeAddress, head_node_of
 from hpc.head_node.links import DcvLink
 from hpc.head_node.session import Session, run_on_kill, run_session
-from hpc.slurm.events import raise_for_end, raise_for_event
+from hpc.slurm.events import end_of, raise_for_event
 from hpc.slurm.identity import JobPlaces, SubmittedJob
 from hpc.slurm.script import SlurmRequest
 from hpc.slurm.staging import Input, stage
 from hpc.slurm.submission import Submission, cancel_attempt, find_job, submit
 from hpc.slurm.waiting import deadline_of, wait_for
+from hpc.sweep import points_csv
 
 if TYPE_CHECKING:
     import jinja2
     from airflow.sdk import Context
+
+
+#: The table of a sweep's points in the job's folder.
+POINTS_CSV = "points.csv"
 
 
 class SlurmJobOperator(BaseOperator):
@@ -40,13 +45,16 @@ class SlurmJobOperator(BaseOperator):
     :param directory: the job's folder on the shared file system; inputs, output and records are put there.
     :param resources: see `hpc.slurm.script.SlurmRequest`; they win over the script's own directives.
     :param inputs: `{"source": "s3://… or a file of the project", "name": "path in the folder"}`.
+    :param sweep: `{"points": [{parameter: value, …}, …], "max_running": n, "tolerate": share}`, a mapping or JSON text:
+        the job becomes a job array, an element a point, whose own parameters are added to `parameters`. A retry, or
+        who clears the task, computes only the points that have not succeeded. None or "null" for no sweep.
     :param job_name: begins the job's name in Slurm and of its log; DAG id and task id if left out.
     :param waiter_delay: the longest pause between two looks at the job, in seconds.
     :param waiter_max_attempts: times `waiter_delay` it is how long to wait for the end.
     """
 
     template_fields: Sequence[str] = (
-        *("cluster_name", "head_node", "parameters", "directory", "request", "inputs", "job_name"),
+        *("cluster_name", "head_node", "parameters", "directory", "request", "inputs", "sweep", "job_name"),
         *("aws_conn_id", "region_name", "ssh_conn_id", "rendered_script"),
     )
     template_fields_renderers = {"rendered_script": "bash", "parameters": "json"}  # noqa: RUF012 - as Airflow has it
@@ -63,6 +71,7 @@ class SlurmJobOperator(BaseOperator):
         parameters: Mapping[str, Any] | str | None = None,
         resources: dict[str, Any] | None = None,
         inputs: Sequence[Mapping[str, Any]] = (),
+        sweep: Mapping[str, Any] | str | None = None,
         job_name: str = "",
         wait_for_completion: bool = True,
         aws_conn_id: str | None = "aws_default",
@@ -82,6 +91,7 @@ class SlurmJobOperator(BaseOperator):
         # BaseOperator has an attribute `resources` with a meaning of its own, which the scheduler reads.
         self.request = resources
         self.inputs = inputs
+        self.sweep = sweep
         self.job_name = job_name
         self.wait_for_completion = wait_for_completion
         self.aws_conn_id = aws_conn_id
@@ -111,9 +121,9 @@ class SlurmJobOperator(BaseOperator):
         job = run_session(address, self.ssh_conn_id, lambda session: self._submit(session, submission))
         if not self.wait_for_completion:
             return job.as_dict()
-        from hpc.slurm.triggers import JobEndTrigger
+        from hpc.slurm.triggers import JobEndTrigger, SweepEndTrigger
 
-        trigger = JobEndTrigger(
+        trigger = (SweepEndTrigger if job.is_sweep else JobEndTrigger)(
             job=job.as_dict(),
             head_node=address.as_dict(),
             ssh_conn_id=self.ssh_conn_id,
@@ -127,8 +137,7 @@ class SlurmJobOperator(BaseOperator):
         """Return the job with its result. Raises JobFailedError and others of `hpc.errors`."""
         submitted = SubmittedJob.from_dict(job)
         raise_for_event(event, waited_for=f"the end of {submitted}")
-        raise_for_end(event, submitted)
-        return job | {"result": event["result"]}
+        return job | {"result": end_of(event, submitted, self.log)}
 
     def on_kill(self) -> None:
         """Cancel this task's own job, if it is submitted or being submitted now."""
@@ -144,9 +153,17 @@ class SlurmJobOperator(BaseOperator):
         accepted = await find_job(session, submission)
         if accepted is None:
             # Only now: a job that is there may be writing what would be replaced.
-            await self._stage(session)
+            await self._stage(session, submission)
             accepted = await submit(session, submission)
-        job = submission.places.submitted(self.cluster_name, accepted.attempt, accepted.job_id)
+        job = submission.places.submitted(
+            self.cluster_name,
+            accepted.attempt,
+            accepted.job_id,
+            parts=accepted.parts,
+            sent=accepted.sent,
+            done=accepted.done,
+            tolerated=int(submission.tolerate * len(submission.points)),
+        )
         self.log.info(
             "%s %s, attempt %d, output in %s", "Found" if accepted.found else "Submitted", job, job.attempt, job.log
         )
@@ -154,13 +171,16 @@ class SlurmJobOperator(BaseOperator):
             self.log.warning("sbatch: %s", accepted.said)
         return job
 
-    async def _stage(self, session: Session) -> None:
+    async def _stage(self, session: Session, submission: Submission) -> None:
         inputs = [Input.from_mapping(value) for value in self.inputs]
         copied = await stage(
             session, self.directory, inputs, aws_conn_id=self.aws_conn_id, region_name=self.region_name
         )
         if inputs:
             self.log.info("Inputs copied: %s; unchanged: %d", ", ".join(copied) or "none", len(inputs) - len(copied))
+        if submission.points:
+            table = points_csv([dict(point) for point in submission.points])
+            await session.write(f"{self.directory}/{POINTS_CSV}", table.encode())
 
     def _submission(self, context: Context) -> Submission:
         ti: Any = context["ti"]
@@ -171,7 +191,23 @@ class SlurmJobOperator(BaseOperator):
             parameters=self._parameters(),
             resources=SlurmRequest.from_mapping(self.request or {}),
             again_after_failure=self.wait_for_completion,
+            inputs=[Input.from_mapping(value).name for value in self.inputs],
+            **self._points(),
         )
+
+    def _points(self) -> dict[str, Any]:
+        value = json.loads(self.sweep or "null") if isinstance(self.sweep, str) else self.sweep
+        if value is None:
+            return {}
+        if not isinstance(value, Mapping) or not isinstance(value.get("points"), list) or not value["points"]:
+            raise ConfigurationError(
+                f"sweep = {str(self.sweep)[:200]}: has no points", remedy='pass {"points": [{"parameter": value}, …]}'
+            )
+        return {
+            "points": value["points"],
+            "max_running": value.get("max_running"),
+            "tolerate": value.get("tolerate") or 0.0,
+        }
 
     def _script(self) -> str:
         path = PROJECT_ROOT / self.job_script

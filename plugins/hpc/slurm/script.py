@@ -26,7 +26,7 @@ _DIRECTIVE = re.compile(r"#SBATCH\s")
 _PARAMETER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 #: Directives that would break the one record of one job.
 _REFUSED = {
-    **dict.fromkeys(("-a", "--array"), "a job array has many ends, and this task watches one job"),
+    **dict.fromkeys(("-a", "--array"), "write a sweep: its points become a job array"),
     **dict.fromkeys(("-W", "--wait"), "sbatch would not come back before the job's end"),
     "--test-only": "the job would never be submitted",
     "--wrap": "the script itself is the job",
@@ -166,6 +166,12 @@ def render_parameters(parameters: Mapping[str, Any]) -> str:
             raise ConfigurationError(f"two parameters become {variable}", remedy="rename one of them")
         lines[variable] = f"export {variable}={shlex.quote(_text(name, value))}\n"
     return "".join(lines.values())
+
+
+def render_points(points: Sequence[Mapping[str, Any]]) -> str:
+    """Return the shell file that exports the parameters of point $POINT of a sweep, as `render_parameters` does."""
+    cases = "".join(f"{index})\n{render_parameters(point)};;\n" for index, point in enumerate(points))
+    return f'case "$POINT" in\n{cases}esac\n'
 
 
 def _text(name: str, value: Any) -> str:

@@ -14,10 +14,17 @@ from hpc.errors import ConfigurationError
 from hpc.head_node.address import head_node_of
 from hpc.head_node.session import run_on_kill
 from hpc.slurm.cancel import cancel_job
-from hpc.slurm.events import raise_for_end, raise_for_event
+from hpc.slurm.events import end_of, raise_for_end, raise_for_event
 from hpc.slurm.identity import SubmittedJob
 from hpc.slurm.states import JobState
-from hpc.slurm.triggers import JobEndTrigger, JobStartTrigger, QueueEmptyTrigger, SlurmTrigger
+from hpc.slurm.triggers import (
+    JobEndTrigger,
+    JobStartTrigger,
+    QueueEmptyTrigger,
+    SlurmTrigger,
+    SweepEndTrigger,
+    SweepStartTrigger,
+)
 from hpc.slurm.waiting import deadline_of, wait_for
 
 if TYPE_CHECKING:
@@ -104,7 +111,7 @@ class _JobSensor(_SlurmSensor):
         address = head_node_of(
             self.cluster_name, self.head_node, aws_conn_id=self.aws_conn_id, region_name=self.region_name
         )
-        asyncio.run(cancel_job(address, self.ssh_conn_id, self.submitted.name))
+        asyncio.run(cancel_job(address, self.ssh_conn_id, self.submitted))
 
 
 class SlurmAllocationSensor(_JobSensor):
@@ -120,7 +127,8 @@ class SlurmAllocationSensor(_JobSensor):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Wait for the job's start."""
-        trigger = JobStartTrigger(
+        kind = SweepStartTrigger if self.submitted.is_sweep else JobStartTrigger
+        trigger = kind(
             job=self.submitted.as_dict(),
             capacity_grace=self.capacity_grace.total_seconds(),
             **self._where_and_how_long(),
@@ -136,14 +144,15 @@ class SlurmAllocationSensor(_JobSensor):
                 raise_for_end(event, self.submitted)
             self.log.warning("%s ended before it was seen to run: %s", self.submitted, result["state"])
             return {key: result[key] for key in ("state", "node_list", "restarts")}
-        self.log.info("%s runs on %s", self.submitted, event["node_list"])
+        self.log.info("%s runs%s", self.submitted, f" on {event['node_list']}" if event["node_list"] else "")
         return {key: event[key] for key in ("state", "node_list", "restarts")}
 
 
 class SlurmJobSensor(_JobSensor):
-    """Wait until a job has ended; new lines of its output appear in the log.
+    """Wait until a job has ended; new lines of its output, or the progress of a sweep, appear in the log.
 
-    Returns `JobResult.as_dict()`. Raises JobFailedError with the last lines, JobStateUnknownError if the job vanished.
+    Returns `JobResult.as_dict()`, of a sweep `SweepProgress.result()`. Raises JobFailedError with the last lines or the
+    points that failed, JobStateUnknownError if the job vanished.
     """
 
     def __init__(self, *, waiter_max_attempts: int = 20_160, **kwargs: Any) -> None:
@@ -151,16 +160,14 @@ class SlurmJobSensor(_JobSensor):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Wait for the job's end."""
-        trigger = JobEndTrigger(job=self.submitted.as_dict(), **self._where_and_how_long())
+        kind = SweepEndTrigger if self.submitted.is_sweep else JobEndTrigger
+        trigger = kind(job=self.submitted.as_dict(), **self._where_and_how_long())
         return self.execute_complete(context, self._wait(trigger))
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """Return how it ended."""
         raise_for_event(event, waited_for=f"the end of {self.submitted}")
-        raise_for_end(event, self.submitted)
-        result: dict[str, Any] = event["result"]
-        self.log.info("%s succeeded after %s s on %s", self.submitted, result["seconds"], result["node_list"])
-        return result
+        return end_of(event, self.submitted, self.log)
 
 
 class SlurmQueueEmptySensor(_SlurmSensor):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,14 @@ from hpc.errors import ClusterError, ConfigurationError, HeadNodeCommandError, H
 from hpc.head_node.program import Program
 from hpc.head_node.session import Session
 from hpc.slurm.identity import JobPlaces
-from hpc.slurm.script import SlurmRequest, leading_directives, render_job, render_parameters, sbatch_options
+from hpc.slurm.script import (
+    SlurmRequest,
+    leading_directives,
+    render_job,
+    render_parameters,
+    render_points,
+    sbatch_options,
+)
 
 PROGRAM = Program(Path(__file__).with_name("on_head_node.py"))
 #: Seconds for a submission: it may have to wait until a cancelled attempt is dead.
@@ -21,7 +28,10 @@ SUBMIT_TIMEOUT = 180
 
 @dataclass(frozen=True)
 class Submission:
-    """All that is decided before anything is sent. `series` grows when a person clears the task, not by a retry."""
+    """All that is decided before anything is sent. `series` grows when a person clears the task, not by a retry.
+
+    With `points`, the parameters of each, it is a sweep: a job array. `inputs` are names in the job's folder.
+    """
 
     places: JobPlaces
     series: int
@@ -29,6 +39,10 @@ class Submission:
     parameters: Mapping[str, Any]
     resources: SlurmRequest
     again_after_failure: bool
+    points: Sequence[Mapping[str, Any]] = ()
+    max_running: int | None = None
+    tolerate: float = 0.0
+    inputs: Sequence[str] = ()
 
     def options(self) -> list[str]:
         """Return sbatch's options, without those that hold the attempt's number."""
@@ -44,27 +58,41 @@ class Submission:
             "comment": self.places.comment,
             "log": self.places.log.replace("%", "%%"),
             "options": self.options(),
+            "points": len(self.points),
+            "max_running": self.max_running,
             "files": {
                 "job.sh": render_job(leading_directives(self.script)),
                 "script": self.script,
                 "parameters.sh": render_parameters(self.parameters),
+                **({"points.sh": render_points(self.points), "inputs": self._inputs()} if self.points else {}),
             },
         }
+
+    def _inputs(self) -> str:
+        return "".join(f"{name}\n" for name in self.inputs)
 
     def rendered(self) -> str:
         """Return what will run, for people: the command line, the parameters, the script."""
         command = " \\\n    ".join(["# sbatch", *self.options()]).replace("\n", "\n#")
-        return f"{command}\n\n{render_parameters(self.parameters)}\n{self.script}"
+        points = f"# {len(self.points):,} points, of which this is the first:\n" if self.points else ""
+        points += render_parameters(self.points[0]) if self.points else ""
+        return f"{command}\n\n{render_parameters(self.parameters)}{points}\n{self.script}"
 
 
 @dataclass(frozen=True)
 class Accepted:
-    """An attempt that Slurm has taken. `found` says that it was there already; `said` is sbatch's warning, if any."""
+    """An attempt that Slurm has taken. `found` says that it was there already; `said` is sbatch's warning, if any.
+
+    `parts`, `sent` and `done` are those of `SubmittedJob`.
+    """
 
     attempt: int
     job_id: int
+    parts: Mapping[str, int]
     found: bool
     said: str
+    sent: int
+    done: int
 
 
 def parse_answer(line: str) -> Accepted | None:
@@ -80,8 +108,11 @@ def parse_answer(line: str) -> Accepted | None:
     return Accepted(
         attempt=answer["attempt"],
         job_id=answer["job_id"],
+        parts=answer["parts"],
         found=answer["how"] == "found",
         said=answer.get("said", ""),
+        sent=answer.get("sent", 0),
+        done=answer.get("done", 0),
     )
 
 

@@ -13,17 +13,18 @@ from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from hpc.aws_errors import CAPACITY, PERMISSION, QUOTA
 from hpc.durations import format_duration
-from hpc.errors import HpcError
+from hpc.errors import HpcError, JobStateUnknownError
 from hpc.head_node.address import HeadNodeAddress
 from hpc.head_node.poller import Answers, Question, ask, time_left
 from hpc.head_node.shell import quote
 from hpc.slurm.cancel import cancel_job
 from hpc.slurm.identity import SubmittedJob
 from hpc.slurm.parse import QueuedJob, parse_row, parse_squeue, squeue_command
-from hpc.slurm.reasons import Action, explain, failure_code
-from hpc.slurm.record import JobRecord, judge, parse_record
+from hpc.slurm.pending import PendingClock
+from hpc.slurm.progress import SweepProgress
+from hpc.slurm.reasons import explain
+from hpc.slurm.record import LOST_AFTER, RECORD_GRACE, JobRecord, judge, parse_record
 from hpc.slurm.states import Phase
 from hpc.slurm.tail import LogTail
 from hpc.slurm.watch import JobView, Watched, watch_job
@@ -31,9 +32,14 @@ from hpc.user_action import was_ended
 
 #: Seconds after which a wait in which nothing changes says that it still waits.
 HEARTBEAT = 600.0
-#: Seconds for which a reason that cannot pass has to last: Slurm can give it for a moment after a node was lost.
-FAIL_GRACE = 20.0
+#: Seconds between two lines about how far a sweep is.
+PROGRESS_PAUSE = 10.0
 ACTIVE = Question("active", quote(squeue_command()))
+
+
+def error_event(error: HpcError) -> dict[str, Any]:
+    """Return the event of a wait that ends with an error; `hpc.slurm.events` raises it in the task."""
+    return {"status": "error", "error": type(error).__name__, "message": error.args[0]}
 
 
 class SlurmTrigger(BaseTrigger):
@@ -79,7 +85,7 @@ class SlurmTrigger(BaseTrigger):
         except TimeoutError:
             return {"status": "timeout", "seen": self._seen}
         except HpcError as error:
-            return {"status": "error", "error": type(error).__name__, "message": str(error)}
+            return error_event(error)
 
     @property
     def address(self) -> HeadNodeAddress:
@@ -106,8 +112,10 @@ class SlurmTrigger(BaseTrigger):
             self.log.info("For %s: %s", format_duration(timedelta(seconds=now - self._changed)), text)
 
 
-class JobTrigger(SlurmTrigger):
+class _WatchTrigger(SlurmTrigger):
     """A wait for one job. A person who marks the waiting task failed, or clears it, cancels this job and no other."""
+
+    is_array = False
 
     def __init__(self, *, job: dict[str, Any], **arguments: Any) -> None:
         super().__init__(**arguments)
@@ -124,12 +132,12 @@ class JobTrigger(SlurmTrigger):
         """Cancel the job if a person ended the task: a restarted triggerer, or a mark as success, cancels nothing."""
         if await was_ended(self.task_instance):
             self.log.info("The task was ended by a person: cancelling %s", self.submitted)
-            await cancel_job(self.address, self.ssh_conn_id, self.submitted.name)
+            await cancel_job(self.address, self.ssh_conn_id, self.submitted)
 
     @property
     def watched(self) -> Watched:
         """What the head node looks at."""
-        return Watched({self.submitted.name: 0}, self.submitted.record_dir)
+        return Watched(self.submitted.parts, self.submitted.record_dir, is_array=self.is_array)
 
     async def _wait(self) -> dict[str, Any]:
         with watch_job(self.address, self.ssh_conn_id, self.watched, longest_pause=self.longest_pause) as view:
@@ -148,14 +156,24 @@ class JobTrigger(SlurmTrigger):
         if view.unknown:
             self._see(f"The state of {self.submitted} is unknown, asking again: {view.unknown}")
             return None
-        if view.facts is None:
-            return None
-        row = view.facts["row"]
-        return self.decide_job(parse_record(view.facts["record"]), parse_row(row) if row else None, view)
+        return None if view.facts is None else self.decide_facts(view.facts, view)
+
+    @abstractmethod
+    def decide_facts(self, facts: dict[str, Any], view: JobView) -> dict[str, Any] | None:
+        """Return the event of what is known; None to go on waiting."""
 
     def _unchanged(self, view: JobView) -> float:
         """Return for how many seconds rounds have told the same."""
         return max(0.0, view.confirmed - self._changed)
+
+
+class JobTrigger(_WatchTrigger):
+    """A wait for a job that is no array."""
+
+    def decide_facts(self, facts: dict[str, Any], view: JobView) -> dict[str, Any] | None:
+        """Read the row of the queue and the job's own record."""
+        row = facts["row"]
+        return self.decide_job(parse_record(facts["record"]), parse_row(row) if row else None, view)
 
     @abstractmethod
     def decide_job(self, record: JobRecord, queued: QueuedJob | None, view: JobView) -> dict[str, Any] | None:
@@ -212,10 +230,8 @@ class JobEndTrigger(JobTrigger):
         return {"status": status, "result": result.as_dict(), "last_lines": list(self._tail.last_lines)}
 
 
-class JobStartTrigger(JobTrigger):
-    """Wait until the job has its nodes and runs, or has ended already; say why it is pending.
-
-    The event carries `state`, `node_list` and `restarts`; or, as an `error`, why the job cannot start.
+class _StartTrigger(_WatchTrigger):
+    """A wait for nodes, which says why there are none yet.
 
     :param capacity_grace: seconds for which AWS may have no capacity before the wait ends with CapacityError.
     """
@@ -223,19 +239,34 @@ class JobStartTrigger(JobTrigger):
     def __init__(self, *, capacity_grace: float = 1800.0, **arguments: Any) -> None:
         super().__init__(**arguments)
         self.capacity_grace = capacity_grace
-        self._no_capacity_since: float | None = None
-        self._codes: set[str] = set()
-        self._submitted = ""
+        self._pending = PendingClock(capacity_grace)
 
     def arguments(self) -> dict[str, Any]:
         """Return what the constructor takes."""
         return {"capacity_grace": self.capacity_grace, **super().arguments()}
 
+    def _wait_for_nodes(self, text: str, reason: str, submitted: str, view: JobView) -> dict[str, Any] | None:
+        self._see(text)
+        told = set(self._pending.refused.values())
+        error = self._pending.judge(text, reason, submitted, view.nodes, self._unchanged(view))
+        self._is_passing = not self._pending.can_last
+        if set(self._pending.refused.values()) - told:
+            shown = ", ".join(f"{nodes} ({code})" for nodes, code in sorted(self._pending.refused.items()))
+            self.log.warning("AWS has no instance for %s", shown)
+        return error_event(error) if error else None
+
+
+class JobStartTrigger(_StartTrigger, JobTrigger):
+    """Wait until the job has its nodes and runs, or has ended already; say why it is pending.
+
+    The event carries `state`, `node_list` and `restarts`; or, as an `error`, why the job cannot start.
+    """
+
     def decide_job(self, record: JobRecord, queued: QueuedJob | None, view: JobView) -> dict[str, Any] | None:
         """Return that the job runs, or why it never will."""
         started = queued.state.has_started if queued else record.start is not None
         if queued and queued.state.phase is Phase.WAITING:
-            return self._pending(queued, view)
+            return self._wait_for_nodes(self._describe(record, queued), queued.reason, queued.submitted, view)
         self._see(self._describe(record, queued))
         self._is_passing = queued is None
         if started:
@@ -247,46 +278,67 @@ class JobStartTrigger(JobTrigger):
             return None
         return {"status": "failed", "result": result.as_dict(), "last_lines": []}
 
-    def _pending(self, queued: QueuedJob, view: JobView) -> dict[str, Any] | None:
-        # A node keeps the reason of an older failure: only one after this job was first submitted is this job's.
-        self._submitted = min(self._submitted or queued.submitted, queued.submitted)
-        failures = {
-            node.node_list: code
-            for node in view.nodes
-            if node.since >= self._submitted and (code := failure_code(node.reason)) is not None
-        }
-        text = self._describe(JobRecord(), queued)
-        self._see(text)
-        unchanged = self._unchanged(view)
-        reason = explain(queued.reason)
-        self._is_passing = bool(failures) or reason.action is not Action.WAIT
-        if reason.action is Action.FAIL and unchanged >= FAIL_GRACE:
-            return _error("JobRejectedError", f"{text}. It will never start", reason.remedy)
-        if reason.action is Action.CAPACITY and unchanged >= self.capacity_grace:
-            return _error("CapacityError", text, reason.remedy)
-        return self._not_launched(text, failures)
 
-    def _not_launched(self, text: str, failures: dict[str, str]) -> dict[str, Any] | None:
-        """Return the error of launches that AWS refused: at once if it cannot pass, else after the grace."""
-        codes = set(failures.values())
-        if codes - self._codes:
-            shown = ", ".join(f"{nodes} ({code})" for nodes, code in sorted(failures.items()))
-            self.log.warning("AWS has no instance for %s", shown)
-        self._codes = codes
-        text += f"; AWS refused to launch its nodes: {', '.join(sorted(codes))}"
-        if codes & QUOTA:
-            return _error("QuotaError", text, "ask for a higher quota in Service Quotas, or use fewer nodes")
-        if codes & PERMISSION:
-            return _error("PermissionDeniedError", text, "compare the head node's role with docs/running-on-aws.md")
-        if not codes & CAPACITY:
-            self._no_capacity_since = None
+class SweepTrigger(_WatchTrigger):
+    """A wait for a job array, an element a point of a sweep."""
+
+    is_array = True
+
+    def decide_facts(self, facts: dict[str, Any], view: JobView) -> dict[str, Any] | None:
+        """Read how many points are how far."""
+        return self.decide_sweep(SweepProgress.read(self.submitted, facts), view)
+
+    @abstractmethod
+    def decide_sweep(self, progress: SweepProgress, view: JobView) -> dict[str, Any] | None:
+        """Return the event of the progress; None to go on waiting."""
+
+
+class SweepEndTrigger(SweepTrigger):
+    """Wait until every point of a sweep has ended; a progress bar appears in the task's log meanwhile.
+
+    The event carries `sweep` (`SweepProgress.result()`) and `table`, and is `failed` if more points failed than are
+    tolerated, or if nobody knows how some ended.
+    """
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._shown = 0.0
+
+    def decide_sweep(self, progress: SweepProgress, view: JobView) -> dict[str, Any] | None:
+        """Show how far it is, and return how it ended once that is certain."""
+        is_over = not progress.counts
+        if is_over or time.monotonic() - self._shown >= PROGRESS_PAUSE:
+            self._see(progress.line())
+            self._shown = time.monotonic()
+        self._is_passing = is_over
+        if not is_over or (progress.broken and self._unchanged(view) < RECORD_GRACE):
             return None
-        now = time.monotonic()
-        self._no_capacity_since = self._no_capacity_since or now
-        if now - self._no_capacity_since < self.capacity_grace:
+        if progress.missing and self._unchanged(view) < LOST_AFTER:
             return None
-        text = f"no capacity for {format_duration(timedelta(seconds=self.capacity_grace))}: {text}"
-        return _error("CapacityError", text, "wait, or use other instance types")
+        lost = {"missing": progress.missing} if progress.missing else {}
+        is_well = not lost and len(progress.failed) <= self.submitted.tolerated
+        event = {"sweep": progress.result() | lost, "table": progress.table()}
+        return {"status": "success" if is_well else "failed", **event}
+
+
+class SweepStartTrigger(_StartTrigger, SweepTrigger):
+    """Wait until the first point of a sweep runs, or has run; say why all are pending.
+
+    The event carries `state`, `node_list` and `restarts`; or, as an `error`, why no point can start.
+    """
+
+    def decide_sweep(self, progress: SweepProgress, view: JobView) -> dict[str, Any] | None:
+        """Return that points run, or why none ever will."""
+        if progress.has_started:
+            self._see(progress.line())
+            return {"status": "success", "state": "RUNNING", "node_list": "", "restarts": 0}
+        if progress.counts:
+            return self._wait_for_nodes(progress.line(), progress.reason, progress.submitted, view)
+        self._see(f"Slurm does not know {self.submitted}")
+        self._is_passing = True
+        if self._unchanged(view) < LOST_AFTER:
+            return None
+        return error_event(JobStateUnknownError(f"Slurm does not know {self.submitted}, and no point of it has run"))
 
 
 class QueueEmptyTrigger(SlurmTrigger):
@@ -313,7 +365,3 @@ class QueueEmptyTrigger(SlurmTrigger):
         more = f" and {len(jobs) - 5} more" if len(jobs) > 5 else ""
         self._see(f"{len(jobs)} jobs in the queue: {', '.join(shown)}{more}")
         return None
-
-
-def _error(error: str, message: str, remedy: str) -> dict[str, Any]:
-    return {"status": "error", "error": error, "message": message, "remedy": remedy}
