@@ -10,11 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 # Airflow reads this when it is imported, so it has to stand before any test module does that.
 os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="airflow-parallelcluster-tests-"))
 os.environ.setdefault("AIRFLOW__CORE__UNIT_TEST_MODE", "True")
 os.environ.setdefault("AIRFLOW__CORE__LOAD_EXAMPLES", "False")
+
+# An example may start a process, and the machine may be busy: no test is wrong because an example took 200 ms.
+settings.register_profile("the project", deadline=None)
+settings.load_profile("the project")
 
 if TYPE_CHECKING:
     from hpc.cluster.install import Environment
