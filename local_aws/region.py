@@ -31,6 +31,7 @@ PROGRAMS = {
     "unshare": "util-linux",
     "setpriv": "util-linux",
     "hostname": "hostname",
+    "curl": "curl",
 }
 """The programs that a region is made of, and the Debian or Ubuntu package of each."""
 

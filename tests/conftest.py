@@ -4,21 +4,36 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
+from workshop import LOCAL, scratch
+
+#: Where this run of the tests puts everything that it makes.
+SCRATCH = scratch.begin()
 # Airflow reads this when it is imported, so it has to stand before any test module does that.
-os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="airflow-parallelcluster-tests-"))
+os.environ.setdefault("AIRFLOW_HOME", str(SCRATCH / "airflow"))
 os.environ.setdefault("AIRFLOW__CORE__UNIT_TEST_MODE", "True")
 os.environ.setdefault("AIRFLOW__CORE__LOAD_EXAMPLES", "False")
+os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(LOCAL / "cache" / "hypothesis"))
+
+# An example may start a process, and the machine may be busy: no test is wrong because an example took 200 ms.
+settings.register_profile("the project", deadline=None)
+settings.load_profile("the project")
 
 if TYPE_CHECKING:
     from hpc.cluster.install import Environment
     from local_aws.testing import LocalRegion
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Let `tmp_path` be below our folder, unless the command line says where."""
+    config.option.basetemp = config.option.basetemp or str(SCRATCH / "t")
 
 
 @pytest.fixture(scope="session")

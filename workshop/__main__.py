@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from workshop import LOCAL, demo, processes, region
+from workshop import LOCAL, demo, processes, region, scratch
 from workshop.airflow import USER, AirflowDownError, LocalAirflow
 from workshop.stopwatch import Stopwatch
 
@@ -36,9 +36,10 @@ def down() -> None:
 
 
 def clean() -> None:
-    """Stop everything, also what a killed demo left, and remove all that was ever made here."""
+    """Stop everything, also what a killed demo or test left, and remove all that was ever made here."""
     down()
     demo.stop(demo.DIRECTORY)
+    scratch.stop(scratch.DIRECTORY)
     region.remove_tree(LOCAL)
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-SERVERS = ("region", "airflow")
+#: Which marker a fixture brings; those of the other servers are built on these.
+MARKERS = {"region": "region", "endpoint": "region", "sshd": "slurm", "airflow": "airflow", "api_server": "airflow"}
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests before any are chosen by their markers."""
     for item in items:
-        for server in SERVERS:
-            if server in getattr(item, "fixturenames", ()):
-                item.add_marker(server)
+        for fixture, marker in MARKERS.items():
+            if fixture in getattr(item, "fixturenames", ()):
+                item.add_marker(marker)

@@ -26,9 +26,13 @@ from workshop import LOCAL, ROOT
 PYTHONS = ((3, 11), (3, 13))
 REGION_PACKAGES = (
     *("slurmctld", "slurmd", "slurm-client", "munge", "openssh-server"),
-    *("openmpi-bin", "libpmix-dev", "lammps", "python3"),
+    *("curl", "openmpi-bin", "libpmix-dev", "lammps", "python3"),
 )
 BROWSER_PACKAGES = ("chromium", "fonts-dejavu-core")
+NO_CHROMIUM = (
+    "Ubuntu has Chromium as a snap alone, which the browser test cannot start. The other tests, after `make setup`:\n"
+    "  .local/venvs/airflow/bin/python -m pytest -p workshop.marks -m 'not browser'"
+)
 #: What these packages start by themselves on a whole machine, and we do not want: package, service.
 SERVICES = {"slurmctld": "slurmctld", "slurmd": "slurmd", "munge": "munge", "openssh-server": "ssh"}
 
@@ -72,8 +76,22 @@ def missing_packages(wanted: Iterable[str]) -> list[str]:
     return [package for package in wanted if package not in installed]
 
 
+def without_candidate(packages: Iterable[str]) -> list[str]:
+    """Return those of the packages that no configured repository has."""
+
+    def has_candidate(package: str) -> bool:
+        policy = ["env", "LC_ALL=C", "apt-cache", "policy", package]
+        answer = subprocess.run(policy, capture_output=True, text=True, check=False).stdout
+        return "Candidate:" in answer and "Candidate: (none)" not in answer
+
+    return [package for package in packages if not has_candidate(package)]
+
+
 def install_packages(wanted: Sequence[str]) -> None:
-    """Install Debian packages that are missing, and leave none of their services running."""
+    """Install Debian packages that are missing, and leave none of their services running.
+
+    Raises OnlyAPersonCanError naming those that this distribution does not have, after all others are installed.
+    """
     if shutil.which("apt-get") is None:
         raise OnlyAPersonCanError(f"This is no Debian or Ubuntu. Install what these packages hold: {' '.join(wanted)}")
     missing = missing_packages(wanted)
@@ -83,10 +101,16 @@ def install_packages(wanted: Sequence[str]) -> None:
     apt = [*become_root, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-o", "DPkg::Lock::Timeout=300"]
     # A third-party repository that does not answer must not stop us: the install below tells what is really missing.
     run([*apt, "update"], "packages", check=False)
-    run([*apt, "install", "--yes", "--no-install-recommends", *missing], "packages")
-    for package in missing:
+    unknown = without_candidate(missing)
+    known = [package for package in missing if package not in unknown]
+    if known:
+        run([*apt, "install", "--yes", "--no-install-recommends", *known], "packages")
+    for package in known:
         if service := SERVICES.get(package):
             stop_service(become_root, service)
+    if unknown:
+        hint = f"; {NO_CHROMIUM}" if "chromium" in unknown else ""
+        raise OnlyAPersonCanError(f"No repository of this machine has the packages {' '.join(unknown)}{hint}")
 
 
 def root_prefix(missing: Sequence[str]) -> list[str]:

@@ -183,3 +183,22 @@ def test_the_command_line_says_where_it_is(
     assert install.main() == 0
 
     assert f"is already installed: {environment.executable}" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("parallelcluster")
+def test_the_command_in_a_remedy_works_as_printed_wherever_it_is_typed(tmp_path: Path) -> None:
+    plain = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME"}}
+    done = subprocess.run(
+        install.install_command(), shell=True, cwd=tmp_path, env=plain, capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith(f"is already installed: {install.describe_environment().executable}\n")
+
+
+def test_the_command_in_a_remedy_installs_where_this_process_looks(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv(install.HOME_VARIABLE, str(tmp_path / "a folder"))
+
+    assert f"'{install.HOME_VARIABLE}={tmp_path}/a folder'" in install.install_command()

@@ -59,7 +59,9 @@ def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(exist_ok=True)
     program = shutil.which("sshd", path="/usr/sbin:/sbin") or "sshd"
-    process = subprocess.Popen([program, "-D", "-e", "-f", str(directory / "sshd_config")], stderr=subprocess.PIPE)
+    with_us = ["setpriv", "--pdeathsig", "KILL", "--"]  # it ends with the tests, also where they are killed
+    command = [*with_us, program, "-D", "-e", "-f", str(directory / "sshd_config")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE)
     assert process.stderr is not None
     for line in process.stderr:
         if b"Server listening" in line:

@@ -176,7 +176,7 @@ def test_the_fleet_stops_an_update_adds_nodes_and_the_fleet_starts(
     code, answer = pcluster.run("update-cluster", "--cluster-name", "demo", "--cluster-configuration", str(changed))
     assert code == 0, answer
     pcluster.wait_for_stack("demo", "UPDATE_COMPLETE")
-    until(lambda: demo.run("sinfo --noheader --format %D | paste -sd+ | bc").stdout.strip() == "6")
+    until(lambda: demo.run("sinfo --noheader --format %D | awk '{ n += $1 } END { print n }'").stdout.strip() == "6")
 
     pcluster.run("update-compute-fleet", "--cluster-name", "demo", "--status", "START_REQUESTED")
     until(lambda: demo.answer("sinfo --noheader --format %a | sort -u") == "up")

@@ -78,7 +78,7 @@ def test_two_regions_side_by_side_and_one_is_killed(region: LocalRegion, tmp_pat
         assert len([line for line in processes_of(directory) if "slurm" in line]) >= 3
 
         os.kill(other.pid, signal.SIGKILL)
-        until(lambda: processes_of(directory) == [], 10)
+        until(lambda: processes_of(directory) == [])
         assert read_facts(directory) is None, "the facts of a dead region are nobody's"
         HeadNode(region, ours).answer("sinfo")
         region.stop_cluster("twin")

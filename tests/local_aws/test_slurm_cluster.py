@@ -43,7 +43,7 @@ def submit(head: HeadNode, script: str, *options: str) -> str:
 def test_a_head_node_is_ready_within_a_few_seconds(region: LocalRegion) -> None:
     started = time.monotonic()
     instance, address = region.start_cluster("quick", nodes=2, cpus=1)
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 30
     assert HeadNode(region, address).answer("sinfo --noheader --format %D") == "2"
     description = region.client("ec2").describe_instances(InstanceIds=[instance])["Reservations"][0]["Instances"][0]
     assert description["PublicIpAddress"] == address

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -18,7 +15,7 @@ import pytest
 
 from hpc.cluster.install import describe_environment, install
 from hpc.names import cluster_name
-from workshop import ROOT, rest
+from workshop import ROOT, processes, rest
 from workshop.airflow import Access, component_environment, free_port
 from workshop.database import provide_database
 from workshop.region import Region
@@ -62,20 +59,17 @@ def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
     provide_database(directory / "airflow.db")
     log = directory / "api-server.log"
     airflow = str(Path(sys.executable).with_name("airflow"))
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [airflow, "api-server"], env=environment, stdout=output, stderr=output, start_new_session=True
-        )
+    name = "api-server"
     try:
+        processes.start(name, [airflow, name], records=directory, environment=environment, log=log)
         end = time.monotonic() + START_LIMIT
         while not rest.health(access.url):
-            assert process.poll() is None, log.read_text()
+            assert processes.is_running(name, directory), log.read_text()
             assert time.monotonic() < end, f"no answer within {START_LIMIT} s\n{log.read_text()}"
             time.sleep(0.1)
         yield ApiServer(access.url, log)
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(30)
+        processes.stop_all(directory, patience=10)
 
 
 @pytest.fixture(scope="session")

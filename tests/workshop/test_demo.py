@@ -1,4 +1,5 @@
 import fcntl
+import json
 import signal
 import subprocess
 import sys
@@ -6,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from hpc.config import SIMULATIONS_DIR, load_simulation
+from hpc.lifecycle import build_dag
+from tests.local_aws.test_region import processes_of
 from workshop import ROOT, demo
 
 
@@ -44,3 +48,39 @@ def test_a_signal_stops_everything_once(number: signal.Signals) -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
 
     assert (done.returncode, done.stdout) == (0, "stopped\n")
+
+
+@pytest.mark.airflow
+@pytest.mark.region
+@pytest.mark.slurm
+@pytest.mark.pcluster
+@pytest.mark.timeout(600)
+def test_the_demo_ends_with_a_report_and_nothing_left(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert demo.run_demo("ising_2d", tmp_path, limit=400, keep=False) == 0
+
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert set(report) == {"dag_run", "tasks", "results", "pictures", "receipt", "leftovers", "timings"}
+    assert report["dag_run"] == {"dag_id": "ising_2d", "id": report["dag_run"]["id"], "state": "success"}
+    steps = {
+        task_id.rpartition(".")[2] for task_id in build_dag(load_simulation(SIMULATIONS_DIR / "ising_2d.yaml")).task_ids
+    }
+    assert {task["task_id"] for task in report["tasks"]} == steps
+    assert {task["state"] for task in report["tasks"]} == {"success"}
+    assert all(0 < task["seconds"] < 300 for task in report["tasks"])
+    assert report["leftovers"] == []
+    assert {"run", "stop", "all", "set-up"} <= set(report["timings"])
+
+    receipt = json.loads((tmp_path / "results" / "receipt.json").read_text())
+    sizes = [file["size"] for file in receipt["files"]]
+    assert report["receipt"]["verified"] is True
+    assert (report["receipt"]["files"], report["receipt"]["bytes"]) == (len(sizes), sum(sizes))
+    assert report["receipt"]["uri"].endswith("/receipt.json")
+    assert len(report["results"]) == len(sizes) > 0
+    assert report["pictures"]
+    for uri in report["pictures"]:
+        assert (tmp_path / "results" / Path(uri).name).read_bytes().startswith(b"\x89PNG")
+
+    told = capfd.readouterr().out
+    assert f"The demo succeeded: {len(steps)} tasks, nothing is left." in told
+    assert f"{len(steps)}/{len(steps)}" in told
+    assert processes_of(tmp_path) == []

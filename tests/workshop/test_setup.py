@@ -5,7 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from local_aws.region import PROGRAMS
 from workshop import ROOT, setup
+
+#: What the region needs and no Debian system is without, or what the other packages bring.
+ESSENTIAL = {"util-linux", "hostname", "openssh-client"}
 
 # `pip config list` of pip 23.2.1 with a user file, a global file and two environment variables.
 PIP_SETTINGS = """\
@@ -56,6 +60,37 @@ def test_without_root_and_sudo_it_names_what_to_install(monkeypatch: pytest.Monk
     ) as error:
         setup.root_prefix(["munge", "slurmd"])
     assert error.value.exit_code == 2
+
+
+UBUNTU = {
+    "dpkg-query": "exit 1",
+    "apt-get": 'echo "$@" >> "$(dirname "$0")/asked"',
+    "apt-cache": """case "$2" in
+        munge) printf 'munge:\\n  Installed: (none)\\n  Candidate: 0.5.15-4build1\\n';;
+        chromium) printf 'chromium:\\n  Installed: (none)\\n  Candidate: (none)\\n';;
+    esac""",
+}
+
+
+def test_where_chromium_is_a_snap_alone_the_rest_is_installed_and_it_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, script in UBUNTU.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(setup, "LOGS", tmp_path)
+    monkeypatch.setattr(setup, "SERVICES", {})
+
+    with pytest.raises(setup.OnlyAPersonCanError, match="has the packages chromium; Ubuntu has Chromium as a snap"):
+        setup.install_packages(["munge", "chromium"])
+    installed = (tmp_path / "asked").read_text().splitlines()[-1]
+    assert installed.endswith("install --yes --no-install-recommends munge")
+
+
+def test_what_the_region_is_made_of_is_installed() -> None:
+    assert set(PROGRAMS.values()) - ESSENTIAL <= set(setup.REGION_PACKAGES)
 
 
 def test_an_environment_is_made_again_for_another_lock(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from hpc.cluster.answers import parse_answer
-from hpc.cluster.install import Environment
+from hpc.cluster.install import Environment, install_command
 from hpc.errors import ClusterError, ConfigurationError, TransientError
 
 #: What the process gets from ours. Nothing of Airflow's own: its PYTHONPATH and secrets are not for ParallelCluster.
@@ -116,7 +116,7 @@ class Pcluster:
                 )
             except OSError as error:
                 raise ConfigurationError(
-                    f"{argv[0]} cannot be run: {error}", remedy="install it again with `python -m hpc.cluster.install`"
+                    f"{argv[0]} cannot be run: {error}", remedy=f"install it again: `{install_command()}`"
                 ) from error
             try:
                 stdout, stderr = self._process.communicate(stdin, timeout=timeout)

@@ -3,7 +3,7 @@ Airflow's.
 
 The environment is named for the version and the lock it was made from, so a new lock makes a new one and a running
 DAG keeps the old. It is built in place (a virtual environment cannot be moved) and counts as installed only when
-its marker, written last, names the same lock. `python -m hpc.cluster.install` is the command line.
+its marker, written last, names the same lock. `install_command` is the command line.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -208,13 +209,21 @@ def _run_all(commands: Sequence[Sequence[str]]) -> str | None:
     return None
 
 
+def install_command() -> str:
+    """Return the line for a shell, of any working directory, that installs it where this process looks for it."""
+    variables = {"PYTHONPATH": str(PROJECT_ROOT / "plugins")}
+    variables |= {name: value for name, value in os.environ.items() if name == HOME_VARIABLE}
+    assignments = [f"{name}={value}" for name, value in variables.items()]
+    return shlex.join(["env", *assignments, sys.executable, "-m", "hpc.cluster.install"])
+
+
 def require_installed(lock_file: Path = LOCK_FILE) -> Environment:
     """Return the environment, which another task has made. Raises ConfigurationError when it is not there."""
     environment = describe_environment(lock_file)
     if not environment.marker.is_file() or not environment.executable.is_file():
         raise ConfigurationError(
             f"AWS ParallelCluster {environment.version} is not installed in {environment.root}",
-            remedy="run the task with ParallelClusterInstallOperator or run `python -m hpc.cluster.install`",
+            remedy=f"run the task with ParallelClusterInstallOperator, or on this machine `{install_command()}`",
         )
     return environment
 
