@@ -17,8 +17,15 @@ from hpc.config import PROJECT_ROOT
 READ = """
 import json, sys
 from airflow.dag_processing.dagbag import DagBag
+from airflow.serialization.serialized_objects import DagSerialization
 bag = DagBag(sys.argv[1])
-print(json.dumps({"dags": sorted(bag.dags), "errors": bag.import_errors}))
+errors = dict(bag.import_errors)
+for dag in bag.dags.values():
+    try:
+        DagSerialization.to_dict(dag)
+    except Exception as error:  # Airflow stops the whole file then
+        errors[dag.fileloc] = str(error)
+print(json.dumps({"dags": sorted(bag.dags), "errors": errors}))
 """
 
 
@@ -54,15 +61,29 @@ def test_every_simulation_is_a_dag(project: Path) -> None:
 def test_a_wrong_file_stops_its_own_dag_alone_and_says_what_is_wrong(project: Path) -> None:
     melt = project / "config" / "simulations" / "lj_melt.yaml"
     melt.write_text(melt.read_text().replace("  nodes: 2\n", "  nodes: none\n"))
-    (project / "config" / "simulations" / "torn.yaml").write_text("name: [torn")
+    folder = project / "config" / "simulations"
+    (folder / "torn.yaml").write_text("name: [torn")
+    (folder / "early.yaml").write_text(
+        (folder / "ising_2d.yaml").read_text().replace("name: ising_2d\n", "name: early\n")
+        + "schedule: {cron: '@daily', start: 0001-01-01, timezone: Asia/Tokyo}\n"
+    )
+    (folder / "strange.yaml").write_text(
+        (folder / "ising_2d.yaml").read_text().replace("name: ising_2d\n", "name: strange\n")
+        + "schedule: {timetable: strangers.Hourly, timetable_args: ['@hourly'], timetable_kwargs: {timezone: UTC}}\n"
+    )
+    (project / "plugins" / "strangers.py").write_text(
+        "from airflow.sdk import CronTriggerTimetable\n\nclass Hourly(CronTriggerTimetable):\n    pass\n"
+    )
     found = read(project)
     assert {"cylinder_flow", "ising_2d"} <= set(found["dags"])
-    assert "lj_melt" not in found["dags"]
+    assert not {"lj_melt", "torn", "early", "strange"} & set(found["dags"])
     (file,) = found["errors"]
     assert file.endswith("check_simulations.py")
     said = found["errors"][file]
     assert "config/simulations/lj_melt.yaml: resources.nodes = 'none': Input should be a valid integer" in said
     assert "config/simulations/torn.yaml: line 1, column 12: not YAML" in said
+    assert "config/simulations/early.yaml: cannot become a DAG: OverflowError" in said
+    assert "config/simulations/strange.yaml: schedule: timetable strangers.Hourly cannot be stored by Airflow" in said
     assert "What to do" in said
 
 

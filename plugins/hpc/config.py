@@ -53,9 +53,15 @@ def _read_walltime(value: object) -> object:
     return parse_walltime(value) if isinstance(value, str) else value
 
 
-def _positive(value: timedelta) -> timedelta:
+#: Beyond it the sums with dates, ours and Airflow's, overflow in the end; and no ephemeral cluster is that old.
+LONGEST_DURATION = timedelta(days=365)
+
+
+def _within_bounds(value: timedelta) -> timedelta:
     if value <= timedelta(0):
         raise ValueError("must be longer than 0 s")
+    if value > LONGEST_DURATION:
+        raise ValueError(f"must not be longer than {LONGEST_DURATION.days}d")
     return value
 
 
@@ -72,7 +78,7 @@ def _seconds(value: timedelta) -> float:
 Duration = Annotated[
     timedelta,
     BeforeValidator(_read_duration),
-    AfterValidator(_positive),
+    AfterValidator(_within_bounds),
     PlainSerializer(_seconds, return_type=float),
     WithJsonSchema({"type": "string", "pattern": r"^(\d+[dhms])+$", "examples": ["90s", "15m", "2h", "1d12h"]}),
 ]
@@ -232,7 +238,8 @@ class Schedule(Model):
 
     cron: str | None = Field(None, description="A cron expression or preset, for example '0 2 * * *' or '@daily'.")
     timetable: str | None = Field(None, description="The import path of an Airflow timetable class.")
-    timetable_arguments: dict[str, Any] = Field(default_factory=dict)
+    timetable_args: tuple[Any, ...] = Field((), description="The positional arguments of the class.")
+    timetable_kwargs: dict[str, Any] = Field(default_factory=dict, description="The keyword arguments of the class.")
     timezone: TimeZone = "UTC"
     start: date | None = Field(None, description="The first day; from now on if left out.")
     catchup: bool = Field(False, description="Also run for the intervals missed since `start`.")
@@ -247,9 +254,13 @@ class Schedule(Model):
             _check_cron(self.cron)
         if self.timetable is not None:
             if "timezone" in self.model_fields_set and self.start is None:
-                raise ValueError("timezone is cron's and start's; a timetable takes its own from timetable_arguments")
-            _check_timetable(self.timetable, self.timetable_arguments)
+                raise ValueError("timezone is cron's and start's; a timetable takes its own from timetable_kwargs")
+            _check_timetable(self)
         return self
+
+    def make_timetable(self) -> Any:
+        """Make the timetable that `timetable` names. Raises whatever its class raises."""
+        return resolve_name(str(self.timetable))(*self.timetable_args, **self.timetable_kwargs)
 
 
 #: Airflow's names for cron expressions.
@@ -267,13 +278,18 @@ def _check_cron(expression: str) -> None:
         raise ValueError(f"{expression!r} is no cron expression; it has five fields, for example '0 2 * * *'")
 
 
-def _check_timetable(path: str, arguments: Mapping[str, Any]) -> None:
-    """Make a timetable as the DAG will. What somebody's class raises has to stop this one DAG and no other."""
+def _check_timetable(schedule: Schedule) -> None:
+    """Make and serialize a timetable as Airflow will.
+
+    What somebody's class raises has to stop this one DAG and no other, and so has a class that Airflow does not know.
+    """
     from airflow.sdk.bases.timetable import BaseTimetable
+    from airflow.serialization.encoders import encode_timetable
     from airflow.timetables.base import Timetable
 
+    path = schedule.timetable
     try:
-        made = resolve_name(path)(**arguments)
+        made = schedule.make_timetable()
     except Exception as error:
         raise ValueError(f"timetable {path} cannot be made: {type(error).__name__}: {error}") from error
     if not isinstance(made, BaseTimetable | Timetable):
@@ -281,6 +297,13 @@ def _check_timetable(path: str, arguments: Mapping[str, Any]) -> None:
         raise ValueError(  # noqa: TRY004
             f"{path} is no timetable; name a class, for example airflow.sdk.MultipleCronTriggerTimetable"
         )
+    try:
+        encode_timetable(made)
+    except Exception as error:
+        raise ValueError(
+            f"timetable {path} cannot be stored by Airflow: {type(error).__name__}: {error}; "
+            "a class of your own has to be registered by a plugin of Airflow, and to serialize its arguments"
+        ) from error
 
 
 class Cluster(Model):
@@ -485,7 +508,7 @@ def load_simulation(file: Path) -> SimulationConfig:
         mark = error.problem_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "somewhere"
         raise SimulationFileError(file, [f"{where}: not YAML: {error.problem}"]) from error
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+    except (yaml.YAMLError, ValueError, OSError) as error:  # ValueError: not UTF-8, or a date such as 2026-02-30
         raise SimulationFileError(file, [f"cannot be read: {error}"]) from error
     if not isinstance(document, Mapping):
         raise SimulationFileError(file, ["must be a mapping of keys such as name, cluster and job"])
@@ -505,6 +528,8 @@ def load_simulations(directory: Path = SIMULATIONS_DIR) -> Iterator[SimulationCo
             yield load_simulation(file)
         except SimulationFileError as error:
             yield error
+        except Exception as error:  # whatever it is, it is this file's alone
+            yield SimulationFileError(file, [f"cannot be read: {type(error).__name__}: {error}"])
 
 
 def describe(problem: ErrorDetails) -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from datetime import time as clock
-from pkgutil import resolve_name
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
@@ -31,7 +31,17 @@ from hpc.cluster.operators import (
     RenderClusterConfigOperator,
 )
 from hpc.cluster.sensors import ParallelClusterSensor
-from hpc.config import Export, KeepFor, Resources, Schedule, SimulationConfig, parameter_schema
+from hpc.config import (
+    SIMULATIONS_DIR,
+    Export,
+    KeepFor,
+    Resources,
+    Schedule,
+    SimulationConfig,
+    SimulationFileError,
+    load_simulations,
+    parameter_schema,
+)
 from hpc.durations import format_duration, format_walltime
 from hpc.head_node.operators import HeadNodeConnectOperator
 from hpc.monitoring.sensors import CloudWatchAlarmSensor
@@ -55,6 +65,21 @@ JOB_HISTORY = (".slurm/*/attempt-*/*", "*.log")
 PARAMETERS = "{{ params | tojson }}"
 
 
+def build_dags(directory: Path = SIMULATIONS_DIR) -> Iterator[DAG | SimulationFileError]:
+    """Build the DAG of every simulation of a folder, or the error that says why there is none: one stops no other."""
+    for found in load_simulations(directory):
+        if isinstance(found, SimulationFileError):
+            yield found
+            continue
+        dag: DAG | SimulationFileError
+        try:
+            dag = build_dag(found)
+        except Exception as error:
+            file = next(directory.glob(f"{found.name}.y*ml"))
+            dag = SimulationFileError(file, [f"cannot become a DAG: {type(error).__name__}: {error}"])
+        yield dag
+
+
 def build_dag(simulation: SimulationConfig) -> DAG:
     """Return the DAG of a simulation."""
     with DAG(
@@ -76,6 +101,7 @@ def build_dag(simulation: SimulationConfig) -> DAG:
         ),
         user_defined_macros={"cluster_name": names.cluster_name, "tag_value": names.tag_value, "expiry": names.expiry},
         is_paused_upon_creation=False,
+        auto_register=False,  # the DAG file does that: dags/check_simulations.py builds every DAG without having one
     ) as dag:
         add_tasks(simulation)
     return dag
@@ -88,7 +114,7 @@ def timetable(schedule: Schedule | None) -> BaseTimetable | None:
     if schedule.cron is not None:
         # A cluster costs money: deploying a file must not start one for the interval before.
         return CronTriggerTimetable(schedule.cron, timezone=schedule.timezone, run_immediately=timedelta(0))
-    made: BaseTimetable = resolve_name(str(schedule.timetable))(**schedule.timetable_arguments)
+    made: BaseTimetable = schedule.make_timetable()
     return made
 
 
