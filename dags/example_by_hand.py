@@ -17,6 +17,7 @@ from hpc.config import CLUSTERS_DIR, JOB_SCRIPTS_DIR
 from hpc.names import cluster_name
 from hpc.results.operators import ResultsToS3Operator
 from hpc.retries import AWS_CALL, DELETION, ON_WORKER, SLURM_WAIT, TRANSFER
+from hpc.site import site
 from hpc.slurm.operators import SlurmJobOperator
 
 NAME = "{{ cluster_name(dag.dag_id, run_id) }}"
@@ -29,7 +30,7 @@ with DAG(
     tags=["hpc", "example"],
     params={"greeting": Param("Hello", type="string", maxLength=80, description="What every node says")},
     default_args={"owner": "hpc"},
-    user_defined_macros={"cluster_name": cluster_name},
+    user_defined_macros={"cluster_name": cluster_name, "site": site},
     is_paused_upon_creation=False,
 ) as dag:
     install = ParallelClusterInstallOperator(task_id="install", **ON_WORKER.arguments())
@@ -41,11 +42,11 @@ with DAG(
         values={
             "nodes": 2,
             "partition": "compute",
-            "region": "{{ var.json.hpc_site.region }}",
-            "key_name": "{{ var.json.hpc_site.key_name }}",
-            "bucket": "{{ var.json.hpc_site.bucket }}",
-            "head_node_subnet_id": "{{ var.json.hpc_site.head_node_subnet_id }}",
-            "compute_subnet_id": "{{ var.json.hpc_site.compute_subnet_id }}",
+            "region": "{{ site('region') }}",
+            "key_name": "{{ site('key_name') }}",
+            "bucket": "{{ site('bucket') }}",
+            "head_node_subnet_id": "{{ site('head_node_subnet_id') }}",
+            "compute_subnet_id": "{{ site('compute_subnet_id') }}",
         },
         **ON_WORKER.arguments(),
     ).as_setup()  # type: ignore[no-untyped-call]
@@ -72,7 +73,7 @@ with DAG(
         cluster_name=NAME,
         directory=DIRECTORY,
         patterns=["hello.txt"],
-        bucket="{{ var.json.hpc_site.bucket }}",
+        bucket="{{ site('bucket') }}",
         prefix=f"example_by_hand/{NAME}",
         facts_from=["hello"],
         **TRANSFER.arguments(),

@@ -152,7 +152,7 @@ def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
 def test_a_missing_key_is_named(tmp_path: Path) -> None:
     content = document()
     del content["owner"]
-    assert problems(tmp_path, content) == ["owner: is missing; every simulation needs it"]
+    assert problems(tmp_path, content) == ["owner: is missing, and has to be there"]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, timedelta
 from pathlib import Path, PurePosixPath
 from pkgutil import resolve_name
@@ -95,7 +95,7 @@ Walltime = Annotated[
 
 def _time_zone(value: str) -> str:
     if value not in available_timezones():
-        raise ValueError(f"no such time zone{_did_you_mean(value, available_timezones())}")
+        raise ValueError(f"no such time zone{did_you_mean(value, available_timezones())}")
     return value
 
 
@@ -467,7 +467,7 @@ class SimulationConfig(Model):
             if not file.is_file():
                 others = sorted(other.name for other in file.parent.glob("*") if other.is_file())
                 raise ValueError(
-                    f"{where}: there is no {file.relative_to(PROJECT_ROOT)}{_did_you_mean(file.name, others)}"
+                    f"{where}: there is no {file.relative_to(PROJECT_ROOT)}{did_you_mean(file.name, others)}"
                 )
         if self.resources.walltime >= self.deadline:
             raise ValueError("deadline: must be longer than resources.walltime, for the cluster takes time as well")
@@ -532,15 +532,18 @@ def load_simulations(directory: Path = SIMULATIONS_DIR) -> Iterator[SimulationCo
             yield SimulationFileError(file, [f"cannot be read: {type(error).__name__}: {error}"])
 
 
-def describe(problem: ErrorDetails) -> str:
-    """Return one of pydantic's problems as `path = value: what is wrong and what would be right`."""
+def describe(problem: ErrorDetails, known: Iterable[str] | None = None) -> str:
+    """Return one of pydantic's problems as `path = value: what is wrong and what would be right`.
+
+    `known` are the keys that a wrong one may be meant for; a simulation's when left out.
+    """
     # A union's branch and a discriminator's tag stand in `loc` between the keys; a reader of the file knows neither.
     path = ".".join(str(part) for part in problem["loc"] if not _is_branch(part)) or "(the whole file)"
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "extra_forbidden":
-        return f"{path}: there is no such key{_did_you_mean(str(problem['loc'][-1]), _known_keys())}"
+        return f"{path}: there is no such key{did_you_mean(str(problem['loc'][-1]), known or _known_keys())}"
     if problem["type"] == "missing":
-        return f"{path}: is missing; every simulation needs it"
+        return f"{path}: is missing, and has to be there"
     if isinstance(problem["input"], Mapping):
         return f"{path}: {message}"
     return f"{path} = {problem['input']!r}: {message}"
@@ -551,7 +554,8 @@ def _is_branch(part: int | str) -> bool:
     return isinstance(part, str) and (part in tags or bool(re.match(r"(literal|function|Export|KeepFor)\b", part)))
 
 
-def _did_you_mean(word: str, known: Any) -> str:
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return the end of a sentence that names the known word that is meant; empty when none is near."""
     close = difflib.get_close_matches(word, list(known), n=1)
     return f"; did you mean {close[0]}?" if close else ""
 

@@ -47,6 +47,7 @@ from hpc.head_node.operators import HeadNodeConnectOperator
 from hpc.monitoring.sensors import CloudWatchAlarmSensor
 from hpc.report import RunReportOperator, describe_simulation
 from hpc.results.operators import ResultsOnPremisesOperator, ResultsToS3Operator
+from hpc.site import site
 from hpc.slurm.operators import SlurmJobOperator
 from hpc.slurm.sensors import SlurmAllocationSensor, SlurmJobSensor, SlurmQueueEmptySensor
 
@@ -55,8 +56,8 @@ if TYPE_CHECKING:
 
 #: The one name by which every task of a run finds its cluster. See `hpc.names.cluster_name`.
 CLUSTER = "{{ cluster_name(dag.dag_id, run_id) }}"
-#: A fact of the account, from Airflow's Variable `hpc_site`. See `hpc.config.Site`.
-SITE = "{{ var.json.hpc_site.%s }}"
+#: A fact of the account, from Airflow's Variable `hpc_site`. See `hpc.site.site`.
+SITE = "{{ site('%s') }}"
 #: What an earlier task returned, as JSON. A template and not an XComArg: it adds no arrow to the graph.
 RETURNED = "{{ ti.xcom_pull(task_ids='%s') | tojson }}"
 #: What Slurm and the job's wrapper leave beside the results: rendered script, record, output.
@@ -99,7 +100,12 @@ def build_dag(simulation: SimulationConfig) -> DAG:
                 deadline.alert, {"simulation": simulation.name, "deadline": format_duration(simulation.deadline)}
             ),
         ),
-        user_defined_macros={"cluster_name": names.cluster_name, "tag_value": names.tag_value, "expiry": names.expiry},
+        user_defined_macros={
+            "cluster_name": names.cluster_name,
+            "tag_value": names.tag_value,
+            "expiry": names.expiry,
+            "site": site,
+        },
         is_paused_upon_creation=False,
         auto_register=False,  # the DAG file does that: dags/check_simulations.py builds every DAG without having one
     ) as dag:
@@ -337,9 +343,9 @@ def _policies(own_retries: int | None) -> Callable[[retries.TaskPolicy], dict[st
 
 def _template_values(simulation: SimulationConfig) -> dict[str, Any]:
     """Return what every cluster template may use, beside the simulation's own `cluster.values`."""
-    site = ("region", "head_node_subnet_id", "compute_subnet_id", "key_name", "bucket")
+    facts = ("region", "head_node_subnet_id", "compute_subnet_id", "key_name", "bucket")
     own = {"nodes": simulation.resources.nodes, "partition": simulation.resources.partition}
-    return {name: SITE % name for name in site} | own
+    return {name: SITE % name for name in facts} | own
 
 
 def _slurm_request(resources: Resources) -> dict[str, Any]:
