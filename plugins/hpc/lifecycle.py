@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from datetime import time as clock
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
@@ -39,10 +40,12 @@ from hpc.config import (
     Schedule,
     SimulationConfig,
     SimulationFileError,
+    did_you_mean,
     load_simulations,
     parameter_schema,
 )
 from hpc.durations import format_duration, format_walltime
+from hpc.errors import ConfigurationError
 from hpc.head_node.operators import HeadNodeConnectOperator
 from hpc.monitoring.sensors import CloudWatchAlarmSensor
 from hpc.report import RunReportOperator, describe_simulation
@@ -52,6 +55,7 @@ from hpc.slurm.operators import SlurmJobOperator
 from hpc.slurm.sensors import SlurmAllocationSensor, SlurmJobSensor, SlurmQueueEmptySensor
 
 if TYPE_CHECKING:
+    from airflow.sdk import Context
     from airflow.sdk.bases.timetable import BaseTimetable
 
 #: The one name by which every task of a run finds its cluster. See `hpc.names.cluster_name`.
@@ -139,6 +143,19 @@ def trigger_form(simulation: SimulationConfig) -> dict[str, Param]:
     }
 
 
+def refuse_unknown_parameters(known: list[str], context: Context) -> None:
+    """Raise ConfigurationError for a parameter that the simulation does not have, before there is a cluster.
+
+    Airflow checks the values of the parameters that a DAG has, and lets every other name of a run's `conf` through.
+    """
+    if unknown := [name for name in context["params"] if name not in known]:
+        raise ConfigurationError(
+            "The simulation has no such parameter: "
+            + ", ".join(f"{name}{did_you_mean(name, known)}" for name in unknown),
+            remedy=f"trigger it again with parameters that it has: {', '.join(known) or 'none'}",
+        )
+
+
 def add_tasks(simulation: SimulationConfig) -> None:
     """Add the thirteen steps to the DAG that is being built, in their order; the chain at the bottom is the picture."""
     aws: dict[str, Any] = {"aws_conn_id": simulation.connections.aws, "region_name": SITE % "region"}
@@ -151,7 +168,9 @@ def add_tasks(simulation: SimulationConfig) -> None:
 
     with TaskGroup("provision", prefix_group_id=False, tooltip="Steps 1 to 5: from nothing to a cluster"):
         install_parallelcluster = ParallelClusterInstallOperator(
-            task_id="install_parallelcluster", **policy(retries.ON_WORKER)
+            task_id="install_parallelcluster",
+            pre_execute=partial(refuse_unknown_parameters, list(simulation.job.parameters)),
+            **policy(retries.ON_WORKER),
         )
         # A setup task before there is a cluster: so the teardown also runs when create_cluster fails half-way.
         render_cluster_config = RenderClusterConfigOperator(

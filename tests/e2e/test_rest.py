@@ -89,6 +89,15 @@ def test_a_bad_parameter_is_refused_before_there_is_a_run(airflow: RunningAirflo
     assert DagRunApi(client).get_dag_runs("lj_melt").total_entries == before
 
 
+def test_a_misspelled_parameter_fails_the_run_before_there_is_a_cluster(airflow: RunningAirflow) -> None:
+    run_id = rest.trigger(airflow.client, "lj_melt", {"stepz": 5})
+    states = finished(airflow, "lj_melt", run_id)
+    assert (states["install_parallelcluster"], states["create_cluster"]) == ("failed", "upstream_failed"), states
+    assert states[""] == "failed"
+    assert "stepz; did you mean steps?" in airflow.logs("lj_melt", run_id, "install_parallelcluster")
+    assert is_gone(airflow, "lj_melt", run_id)
+
+
 def test_a_scheduled_run_starts_by_itself(airflow: RunningAirflow) -> None:
     client = airflow.client
     DAGApi(client).patch_dag("every_minute", DAGPatchBody(is_paused=False))
