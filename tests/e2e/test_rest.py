@@ -125,6 +125,26 @@ def test_a_failed_job_fails_the_run_saves_what_it_left_and_deletes_the_cluster(a
     assert is_gone(airflow, "failing_job", run_id)
 
 
+def test_a_leftover_fails_the_deletion_and_the_run_although_all_else_went_well(airflow: RunningAirflow) -> None:
+    run_id = rest.trigger(airflow.client, "leftover")
+    tag = {"Key": "parallelcluster:cluster-name", "Value": cluster_name("leftover", run_id)}
+    ec2 = airflow.region.client("ec2")
+    volume = ec2.create_volume(
+        AvailabilityZone=f"{airflow.region.facts['region']}a",
+        Size=1,
+        TagSpecifications=[{"ResourceType": "volume", "Tags": [tag]}],
+    )["VolumeId"]
+    try:
+        states = finished(airflow, "leftover", run_id)
+    finally:
+        ec2.delete_volume(VolumeId=volume)
+    failed = {task for task, state in states.items() if state != "success"}
+    assert failed == {"", "delete_cluster", "report"}, states
+    log = airflow.logs("leftover", run_id, "delete_cluster")
+    assert f"is deleted, but this is still there and may cost money: EBS volume {volume} (available)" in log
+    assert "Deletion   NOT proven" in airflow.logs("leftover", run_id, "report")
+
+
 @pytest.mark.usefixtures("no_faults")
 def test_a_failed_bootstrap_is_explained_and_leaves_nothing(airflow: RunningAirflow) -> None:
     airflow.fault("bootstrap", "Failed to mount FSx: no route")
