@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.sdk import BaseSensorOperator
 
 from hpc.config import PROJECT_ROOT
 
@@ -91,5 +92,12 @@ def test_the_example_written_by_hand_fails_with_its_work_and_with_its_deletion()
     dag = runpy.run_path(str(PROJECT_ROOT / "dags" / "example_by_hand.py"))["dag"]
     assert dag.get_task("delete").on_failure_fail_dagrun
     work_ends_in = [task for task in dag.tasks if not task.downstream_task_ids and not task.is_teardown]
-    assert [task.task_id for task in work_ends_in] == ["saved"]
-    assert dag.get_task("saved").upstream_task_ids == {"save"}
+    assert [task.task_id for task in work_ends_in] == ["done"]
+    before = dag.get_task("done").upstream_task_ids
+    assert before == {"wait_for_empty_queue", "watch_alarms"} < dag.get_task("delete").upstream_task_ids
+
+
+def test_the_example_written_by_hand_shows_the_sensors() -> None:
+    dag = runpy.run_path(str(PROJECT_ROOT / "dags" / "example_by_hand.py"))["dag"]
+    sensors = {type(task).__name__ for task in dag.tasks if isinstance(task, BaseSensorOperator)}
+    assert sensors == {"ParallelClusterSensor", "CloudWatchAlarmSensor", "SlurmQueueEmptySensor"}
