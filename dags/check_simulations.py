@@ -4,8 +4,9 @@ Airflow shows the error on its start page, with every wrong file, the path of th
 It is a file of its own because an import error stops every DAG of the file that raised it.
 """
 
-from hpc.config import SimulationFileError, load_simulations
+from hpc.config import SimulationFileError
 from hpc.errors import ConfigurationError
+from hpc.lifecycle import build_dags
 
-if problems := [str(found) for found in load_simulations() if isinstance(found, SimulationFileError)]:
+if problems := [str(found) for found in build_dags() if isinstance(found, SimulationFileError)]:
     raise ConfigurationError("These simulations have no DAG:\n" + "\n".join(problems), remedy="correct the files")

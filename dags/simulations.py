@@ -3,9 +3,10 @@
 A file that cannot become a DAG is left out here, so that the others go on; check_simulations.py reports it.
 """
 
-from hpc.config import SimulationConfig, load_simulations
-from hpc.lifecycle import build_dag
+from airflow.sdk import DAG
 
-for simulation in load_simulations():
-    if isinstance(simulation, SimulationConfig):
-        globals()[simulation.name] = build_dag(simulation)
+from hpc.lifecycle import build_dags
+
+for dag in build_dags():
+    if isinstance(dag, DAG):
+        globals()[dag.dag_id] = dag

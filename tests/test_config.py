@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from airflow.sdk import CronTriggerTimetable, MultipleCronTriggerTimetable
 
 from hpc.config import (
     PROJECT_ROOT,
@@ -16,6 +17,7 @@ from hpc.config import (
     BooleanParameter,
     IntegerParameter,
     KeepFor,
+    Schedule,
     SimulationConfig,
     SimulationFileError,
     Site,
@@ -24,6 +26,10 @@ from hpc.config import (
     load_simulations,
     parameter_schema,
 )
+
+
+class OfOurOwn(CronTriggerTimetable):
+    """A timetable that no plugin has registered."""
 
 
 def document(**changes: Any) -> dict[str, Any]:
@@ -102,9 +108,14 @@ def test_a_small_file_becomes_a_frozen_model(tmp_path: Path) -> None:
         ({"schedule": {"timetable": "no.such.Thing"}}, "cannot be made: ModuleNotFoundError"),
         ({"schedule": {"timetable": "airflow.sdk.CronTriggerTimetable"}}, "cannot be made: TypeError"),
         ({"schedule": {"timetable": "os.getcwd"}}, "os.getcwd is no timetable"),
+        (
+            {"schedule": {"timetable": f"{__name__}.OfOurOwn", "timetable_args": ["@daily", "UTC"]}},
+            "OfOurOwn cannot be stored by Airflow: TimetableNotRegistered",
+        ),
         ({"schedule": {"timetable": "os.getcwd", "timezone": "Europe/Berlin"}}, "timezone is cron's and start's"),
         ({"tags": ["a" * 101]}, "tags.0"),
         ({"deadline": "99999999999d"}, "'99999999999d' is too long"),
+        ({"deadline": "366d"}, "deadline = '366d': must not be longer than 365d"),
         ({"export": "discard", "postprocess": {"script": "hello.sh"}}, "its pictures would be lost"),
         ({"on_failure": {"keep_for": "4 hours"}}, "on_failure.keep_for = '4 hours': '4 hours' is no duration"),
         ({"export": {"bucket": "UPPER"}}, "export.bucket = 'UPPER'"),
@@ -141,10 +152,18 @@ def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
 def test_a_missing_key_is_named(tmp_path: Path) -> None:
     content = document()
     del content["owner"]
-    assert problems(tmp_path, content) == ["owner: is missing; every simulation needs it"]
+    assert problems(tmp_path, content) == ["owner: is missing, and has to be there"]
 
 
-@pytest.mark.parametrize(("text", "said"), [("a: [", "not YAML"), ("- 1", "must be a mapping"), ("a: \x00", "cannot")])
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: [", "not YAML"),
+        ("- 1", "must be a mapping"),
+        ("a: \x00", "cannot"),
+        ("a: 2026-02-30", "cannot be read: day is out of range for month"),
+    ],
+)
 def test_what_is_no_mapping_is_refused(tmp_path: Path, text: str, said: str) -> None:
     assert said in problems(tmp_path, text)[0]
 
@@ -157,18 +176,27 @@ def test_the_name_is_the_name_of_the_file(tmp_path: Path) -> None:
 def test_a_wrong_file_does_not_stop_the_others(tmp_path: Path) -> None:
     write(tmp_path, "a: [", "broken")
     write(tmp_path, document())
+    write(tmp_path, "a: !!timestamp never", "what_yaml_itself_trips_over")
     found = list(load_simulations(tmp_path))
-    assert [type(each) for each in found] == [SimulationFileError, SimulationConfig]
+    assert [type(each) for each in found] == [SimulationFileError, SimulationConfig, SimulationFileError]
     assert "broken.yaml" in str(found[0])
+    assert "what_yaml_itself_trips_over.yaml: cannot be read: AttributeError" in str(found[2])
 
 
-def test_a_timetable_of_airflow_is_taken(tmp_path: Path) -> None:
-    arguments = {"timetable": "airflow.sdk.CronTriggerTimetable"} | {
-        "timetable_arguments": {"expression": "0 2 * * *", "timezone": "UTC"}
-    }
-    simulation = load_simulation(write(tmp_path, document(schedule=arguments)))
-    assert simulation.schedule is not None
-    assert simulation.schedule.timetable == "airflow.sdk.CronTriggerTimetable"
+def test_timetables_of_airflow_are_taken_with_the_arguments_they_want() -> None:
+    nightly = Schedule(
+        timetable="airflow.sdk.CronTriggerTimetable", timetable_kwargs={"expression": "0 2 * * *", "timezone": "UTC"}
+    ).make_timetable()
+    assert isinstance(nightly, CronTriggerTimetable)
+    text = """
+    timetable: airflow.sdk.MultipleCronTriggerTimetable
+    timetable_args: ["30 2 * * 1-5", "0 14 * * 6"]
+    timetable_kwargs: {timezone: Europe/Berlin}
+    """
+    both = Schedule.model_validate(yaml.safe_load(text)).make_timetable()
+    assert isinstance(both, MultipleCronTriggerTimetable)
+    assert [each.expression for each in both.timetables] == ["30 2 * * 1-5", "0 14 * * 6"]
+    assert {str(each.timezone) for each in both.timetables} == {"Europe/Berlin"}
 
 
 def test_a_failed_cluster_can_be_kept(tmp_path: Path) -> None:

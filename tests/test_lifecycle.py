@@ -11,6 +11,7 @@ from airflow.sdk.definitions.timetables.simple import NullTimetable
 
 from hpc import retries
 from hpc.config import SIMULATIONS_DIR, SimulationConfig, load_simulation, load_simulations
+from hpc.errors import ConfigurationError
 from hpc.lifecycle import build_dag, longest_life
 
 STEPS = [
@@ -99,6 +100,18 @@ def test_parameters_are_the_trigger_form(dag: DAG) -> None:
     steps = dag.params.get_param("steps")
     assert steps.schema["type"] == "integer"
     assert steps.schema["minimum"] >= 1
+
+
+def test_a_misspelled_parameter_fails_the_first_task(dag: DAG) -> None:
+    first = dag.get_task("install_parallelcluster")
+    assert {task.task_id for task in dag.roots} == {first.task_id}
+    look = first._pre_execute_hook
+    given = dag.params.dump()
+    look({"params": given})
+    with pytest.raises(ConfigurationError) as caught:
+        look({"params": {**given, "stepz": 5, "Temperature": 2}})
+    assert "no such parameter: stepz; did you mean steps?, Temperature; did you mean temperature?" in str(caught.value)
+    assert "parameters that it has: steps, temperature, density, scale" in str(caught.value)
 
 
 def test_the_schedule_is_the_files(dag: DAG) -> None:

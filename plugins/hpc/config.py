@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, timedelta
 from pathlib import Path, PurePosixPath
 from pkgutil import resolve_name
@@ -56,9 +56,15 @@ def _read_walltime(value: object) -> object:
     return parse_walltime(value) if isinstance(value, str) else value
 
 
-def _positive(value: timedelta) -> timedelta:
+#: Beyond it the sums with dates, ours and Airflow's, overflow in the end; and no ephemeral cluster is that old.
+LONGEST_DURATION = timedelta(days=365)
+
+
+def _within_bounds(value: timedelta) -> timedelta:
     if value <= timedelta(0):
         raise ValueError("must be longer than 0 s")
+    if value > LONGEST_DURATION:
+        raise ValueError(f"must not be longer than {LONGEST_DURATION.days}d")
     return value
 
 
@@ -75,7 +81,7 @@ def _seconds(value: timedelta) -> float:
 Duration = Annotated[
     timedelta,
     BeforeValidator(_read_duration),
-    AfterValidator(_positive),
+    AfterValidator(_within_bounds),
     PlainSerializer(_seconds, return_type=float),
     WithJsonSchema({"type": "string", "pattern": r"^(\d+[dhms])+$", "examples": ["90s", "15m", "2h", "1d12h"]}),
 ]
@@ -92,7 +98,7 @@ Walltime = Annotated[
 
 def _time_zone(value: str) -> str:
     if value not in available_timezones():
-        raise ValueError(f"no such time zone{_did_you_mean(value, available_timezones())}")
+        raise ValueError(f"no such time zone{did_you_mean(value, available_timezones())}")
     return value
 
 
@@ -235,7 +241,8 @@ class Schedule(Model):
 
     cron: str | None = Field(None, description="A cron expression or preset, for example '0 2 * * *' or '@daily'.")
     timetable: str | None = Field(None, description="The import path of an Airflow timetable class.")
-    timetable_arguments: dict[str, Any] = Field(default_factory=dict)
+    timetable_args: tuple[Any, ...] = Field((), description="The positional arguments of the class.")
+    timetable_kwargs: dict[str, Any] = Field(default_factory=dict, description="The keyword arguments of the class.")
     timezone: TimeZone = "UTC"
     start: date | None = Field(None, description="The first day; from now on if left out.")
     catchup: bool = Field(False, description="Also run for the intervals missed since `start`.")
@@ -250,9 +257,13 @@ class Schedule(Model):
             _check_cron(self.cron)
         if self.timetable is not None:
             if "timezone" in self.model_fields_set and self.start is None:
-                raise ValueError("timezone is cron's and start's; a timetable takes its own from timetable_arguments")
-            _check_timetable(self.timetable, self.timetable_arguments)
+                raise ValueError("timezone is cron's and start's; a timetable takes its own from timetable_kwargs")
+            _check_timetable(self)
         return self
+
+    def make_timetable(self) -> Any:
+        """Make the timetable that `timetable` names. Raises whatever its class raises."""
+        return resolve_name(str(self.timetable))(*self.timetable_args, **self.timetable_kwargs)
 
 
 #: Airflow's names for cron expressions.
@@ -270,13 +281,18 @@ def _check_cron(expression: str) -> None:
         raise ValueError(f"{expression!r} is no cron expression; it has five fields, for example '0 2 * * *'")
 
 
-def _check_timetable(path: str, arguments: Mapping[str, Any]) -> None:
-    """Make a timetable as the DAG will. What somebody's class raises has to stop this one DAG and no other."""
+def _check_timetable(schedule: Schedule) -> None:
+    """Make and serialize a timetable as Airflow will.
+
+    What somebody's class raises has to stop this one DAG and no other, and so has a class that Airflow does not know.
+    """
     from airflow.sdk.bases.timetable import BaseTimetable
+    from airflow.serialization.encoders import encode_timetable
     from airflow.timetables.base import Timetable
 
+    path = schedule.timetable
     try:
-        made = resolve_name(path)(**arguments)
+        made = schedule.make_timetable()
     except Exception as error:
         raise ValueError(f"timetable {path} cannot be made: {type(error).__name__}: {error}") from error
     if not isinstance(made, BaseTimetable | Timetable):
@@ -284,6 +300,13 @@ def _check_timetable(path: str, arguments: Mapping[str, Any]) -> None:
         raise ValueError(  # noqa: TRY004
             f"{path} is no timetable; name a class, for example airflow.sdk.MultipleCronTriggerTimetable"
         )
+    try:
+        encode_timetable(made)
+    except Exception as error:
+        raise ValueError(
+            f"timetable {path} cannot be stored by Airflow: {type(error).__name__}: {error}; "
+            "a class of your own has to be registered by a plugin of Airflow, and to serialize its arguments"
+        ) from error
 
 
 class Cluster(Model):
@@ -455,7 +478,7 @@ class SimulationConfig(Model):
             if not file.is_file():
                 others = sorted(other.name for other in file.parent.glob("*") if other.is_file())
                 raise ValueError(
-                    f"{where}: there is no {file.relative_to(PROJECT_ROOT)}{_did_you_mean(file.name, others)}"
+                    f"{where}: there is no {file.relative_to(PROJECT_ROOT)}{did_you_mean(file.name, others)}"
                 )
         if self.resources.walltime >= self.deadline:
             raise ValueError("deadline: must be longer than resources.walltime, for the cluster takes time as well")
@@ -496,7 +519,7 @@ def load_simulation(file: Path) -> SimulationConfig:
         mark = error.problem_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "somewhere"
         raise SimulationFileError(file, [f"{where}: not YAML: {error.problem}"]) from error
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+    except (yaml.YAMLError, ValueError, OSError) as error:  # ValueError: not UTF-8, or a date such as 2026-02-30
         raise SimulationFileError(file, [f"cannot be read: {error}"]) from error
     if not isinstance(document, Mapping):
         raise SimulationFileError(file, ["must be a mapping of keys such as name, cluster and job"])
@@ -516,17 +539,22 @@ def load_simulations(directory: Path = SIMULATIONS_DIR) -> Iterator[SimulationCo
             yield load_simulation(file)
         except SimulationFileError as error:
             yield error
+        except Exception as error:  # whatever it is, it is this file's alone
+            yield SimulationFileError(file, [f"cannot be read: {type(error).__name__}: {error}"])
 
 
-def describe(problem: ErrorDetails) -> str:
-    """Return one of pydantic's problems as `path = value: what is wrong and what would be right`."""
+def describe(problem: ErrorDetails, known: Iterable[str] | None = None) -> str:
+    """Return one of pydantic's problems as `path = value: what is wrong and what would be right`.
+
+    `known` are the keys that a wrong one may be meant for; a simulation's when left out.
+    """
     # A union's branch and a discriminator's tag stand in `loc` between the keys; a reader of the file knows neither.
     path = ".".join(str(part) for part in problem["loc"] if not _is_branch(part)) or "(the whole file)"
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "extra_forbidden":
-        return f"{path}: there is no such key{_did_you_mean(str(problem['loc'][-1]), _known_keys())}"
+        return f"{path}: there is no such key{did_you_mean(str(problem['loc'][-1]), known or _known_keys())}"
     if problem["type"] == "missing":
-        return f"{path}: is missing; every simulation needs it"
+        return f"{path}: is missing, and has to be there"
     if isinstance(problem["input"], Mapping):
         return f"{path}: {message}"
     return f"{path} = {problem['input']!r}: {message}"
@@ -537,7 +565,8 @@ def _is_branch(part: int | str) -> bool:
     return isinstance(part, str) and (part in tags or bool(re.match(r"(literal|function|Export|KeepFor)\b", part)))
 
 
-def _did_you_mean(word: str, known: Any) -> str:
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return the end of a sentence that names the known word that is meant; empty when none is near."""
     close = difflib.get_close_matches(word, list(known), n=1)
     return f"; did you mean {close[0]}?" if close else ""
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from datetime import time as clock
-from pkgutil import resolve_name
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
@@ -31,28 +32,64 @@ from hpc.cluster.operators import (
     RenderClusterConfigOperator,
 )
 from hpc.cluster.sensors import ParallelClusterSensor
-from hpc.config import Export, KeepFor, Resources, Schedule, SimulationConfig, parameter_schema
+from hpc.config import (
+    SIMULATIONS_DIR,
+    Export,
+    KeepFor,
+    Resources,
+    Schedule,
+    SimulationConfig,
+    SimulationFileError,
+    did_you_mean,
+    load_simulations,
+    parameter_schema,
+)
 from hpc.durations import format_duration, format_walltime
+from hpc.errors import ConfigurationError
 from hpc.head_node.operators import HeadNodeConnectOperator
 from hpc.monitoring.sensors import CloudWatchAlarmSensor
 from hpc.report import RunReportOperator, describe_simulation
 from hpc.results.operators import ResultsOnPremisesOperator, ResultsToS3Operator
+from hpc.site import site
 from hpc.slurm.operators import SlurmJobOperator
 from hpc.slurm.sensors import SlurmAllocationSensor, SlurmJobSensor, SlurmQueueEmptySensor
+from hpc.sweep import parse_sweep, points, sweep_form_schema
 
 if TYPE_CHECKING:
+    from airflow.sdk import Context
     from airflow.sdk.bases.timetable import BaseTimetable
 
 #: The one name by which every task of a run finds its cluster. See `hpc.names.cluster_name`.
 CLUSTER = "{{ cluster_name(dag.dag_id, run_id) }}"
-#: A fact of the account, from Airflow's Variable `hpc_site`. See `hpc.config.Site`.
-SITE = "{{ var.json.hpc_site.%s }}"
+#: A fact of the account, from Airflow's Variable `hpc_site`. See `hpc.site.site`.
+SITE = "{{ site('%s') }}"
 #: What an earlier task returned, as JSON. A template and not an XComArg: it adds no arrow to the graph.
 RETURNED = "{{ ti.xcom_pull(task_ids='%s') | tojson }}"
+#: The field of the trigger form for another sweep than the file's.
+SWEEP_FIELD = "sweep"
 #: What Slurm and the job's wrapper leave beside the results: rendered script, record, output.
 JOB_HISTORY = (".slurm/*/attempt-*/*", "*.log")
+#: And what the points of a sweep leave.
+SWEEP_HISTORY = (".slurm/*/attempt-*/elements/*/end", "points/*/output.log")
 #: The values of the trigger form, as JSON, so that a text reaches the job byte for byte.
-PARAMETERS = "{{ params | tojson }}"
+PARAMETERS = "{{ job_parameters(params) | tojson }}"
+#: The points of a sweep, from the trigger form or else from the file; null for a job that is no sweep.
+SWEEP = "{{ sweep_of(params) | tojson }}"
+
+
+def build_dags(directory: Path = SIMULATIONS_DIR) -> Iterator[DAG | SimulationFileError]:
+    """Build the DAG of every simulation of a folder, or the error that says why there is none: one stops no other."""
+    for found in load_simulations(directory):
+        if isinstance(found, SimulationFileError):
+            yield found
+            continue
+        dag: DAG | SimulationFileError
+        try:
+            dag = build_dag(found)
+        except Exception as error:
+            file = next(directory.glob(f"{found.name}.y*ml"))
+            dag = SimulationFileError(file, [f"cannot become a DAG: {type(error).__name__}: {error}"])
+        yield dag
 
 
 def build_dag(simulation: SimulationConfig) -> DAG:
@@ -74,8 +111,16 @@ def build_dag(simulation: SimulationConfig) -> DAG:
                 deadline.alert, {"simulation": simulation.name, "deadline": format_duration(simulation.deadline)}
             ),
         ),
-        user_defined_macros={"cluster_name": names.cluster_name, "tag_value": names.tag_value, "expiry": names.expiry},
+        user_defined_macros={
+            "cluster_name": names.cluster_name,
+            "tag_value": names.tag_value,
+            "expiry": names.expiry,
+            "site": site,
+            "job_parameters": partial(job_parameters, simulation),
+            "sweep_of": partial(sweep_of, simulation),
+        },
         is_paused_upon_creation=False,
+        auto_register=False,  # the DAG file does that: dags/check_simulations.py builds every DAG without having one
     ) as dag:
         add_tasks(simulation)
     return dag
@@ -88,7 +133,7 @@ def timetable(schedule: Schedule | None) -> BaseTimetable | None:
     if schedule.cron is not None:
         # A cluster costs money: deploying a file must not start one for the interval before.
         return CronTriggerTimetable(schedule.cron, timezone=schedule.timezone, run_immediately=timedelta(0))
-    made: BaseTimetable = resolve_name(str(schedule.timetable))(**schedule.timetable_arguments)
+    made: BaseTimetable = schedule.make_timetable()
     return made
 
 
@@ -100,11 +145,45 @@ def start_date(schedule: Schedule | None) -> datetime | None:
 
 
 def trigger_form(simulation: SimulationConfig) -> dict[str, Param]:
-    """Return the fields of the trigger form: the job's typed parameters with their bounds."""
-    return {
+    """Return the fields of the trigger form: the job's typed parameters with their bounds, and another sweep."""
+    form = {
         name: Param(parameter.default, title=name, description=parameter.description, **parameter_schema(parameter))
         for name, parameter in simulation.job.parameters.items()
     }
+    if simulation.sweep is not None:
+        said = "Another sweep than the file's, as JSON: grid, zip or list, max_running, tolerate."
+        schema = sweep_form_schema(simulation.job.parameters)
+        form[SWEEP_FIELD] = Param(None, title=SWEEP_FIELD, description=said, **schema)
+    return form
+
+
+def job_parameters(simulation: SimulationConfig, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of a run's values that are the job's parameters."""
+    return {name: params[name] for name in simulation.job.parameters}
+
+
+def sweep_of(simulation: SimulationConfig, params: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the sweep of a run as SlurmJobOperator takes it. Raises ConfigurationError for one that cannot be."""
+    sweep = parse_sweep(params.get(SWEEP_FIELD), simulation.job.parameters) or simulation.sweep
+    if sweep is None:
+        return None
+    found = points(sweep, simulation.job.parameters)
+    return {"points": found, "max_running": sweep.max_running, "tolerate": sweep.tolerate}
+
+
+def check_form(simulation: SimulationConfig, context: Context) -> None:
+    """Raise ConfigurationError for a run that cannot be computed as it was triggered, before there is a cluster.
+
+    Airflow checks the values of the parameters that a DAG has, and lets every other name of a run's `conf` through.
+    """
+    known = list(trigger_form(simulation))
+    if unknown := [name for name in context["params"] if name not in known]:
+        raise ConfigurationError(
+            "The simulation has no such parameter: "
+            + ", ".join(f"{name}{did_you_mean(name, known)}" for name in unknown),
+            remedy=f"trigger it again with parameters that it has: {', '.join(known) or 'none'}",
+        )
+    sweep_of(simulation, context["params"])
 
 
 def add_tasks(simulation: SimulationConfig) -> None:
@@ -120,7 +199,9 @@ def add_tasks(simulation: SimulationConfig) -> None:
 
     with TaskGroup("provision", prefix_group_id=False, tooltip="Steps 1 to 5: from nothing to a cluster"):
         install_parallelcluster = ParallelClusterInstallOperator(
-            task_id="install_parallelcluster", **policy(retries.ON_WORKER)
+            task_id="install_parallelcluster",
+            pre_execute=partial(check_form, simulation),
+            **policy(retries.ON_WORKER),
         )
         # A setup task before there is a cluster: so the teardown also runs when create_cluster fails half-way.
         render_cluster_config = RenderClusterConfigOperator(
@@ -170,6 +251,7 @@ def add_tasks(simulation: SimulationConfig) -> None:
             directory=directory,
             resources=_slurm_request(simulation.resources),
             inputs=[{"source": file.source, "name": file.name} for file in simulation.inputs],
+            sweep=SWEEP if simulation.sweep is not None else None,
             wait_for_completion=False,
             **on_cluster,
             **policy(retries.STAGING),
@@ -248,7 +330,7 @@ def _add_results(
     export_results = ResultsToS3Operator(
         task_id="export_results",
         directory=directory,
-        patterns=[*simulation.outputs, *JOB_HISTORY],
+        patterns=[*simulation.outputs, *JOB_HISTORY, *(SWEEP_HISTORY if simulation.sweep else ())],
         written_by="run_job",
         jobs_of="submit_job",
         bucket=bucket,
@@ -328,9 +410,9 @@ def _policies(own_retries: int | None) -> Callable[[retries.TaskPolicy], dict[st
 
 def _template_values(simulation: SimulationConfig) -> dict[str, Any]:
     """Return what every cluster template may use, beside the simulation's own `cluster.values`."""
-    site = ("region", "head_node_subnet_id", "compute_subnet_id", "key_name", "bucket")
+    facts = ("region", "head_node_subnet_id", "compute_subnet_id", "key_name", "bucket")
     own = {"nodes": simulation.resources.nodes, "partition": simulation.resources.partition}
-    return {name: SITE % name for name in site} | own
+    return {name: SITE % name for name in facts} | own
 
 
 def _slurm_request(resources: Resources) -> dict[str, Any]:

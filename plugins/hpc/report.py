@@ -64,9 +64,7 @@ def summarize(returned: Mapping[str, Any], states: Mapping[str, str | None], clu
     """Return the lines of a run's summary, from what its tasks returned and the states they ended in."""
     lines = [f"Cluster    {cluster}"]
     if job := returned.get("run_job"):
-        lines.append(
-            f"Job        {job.get('job_id')} {job.get('state')} on {job.get('node_list')}, {job.get('seconds')} s"
-        )
+        lines.append(f"Job        {_describe_job(job)}")
     for label, task in (("Results", "export_results"), ("Pictures", "export_pictures")):
         if saved := returned.get(task):
             verified = "verified" if saved.get("verified") else "NOT verified"
@@ -81,6 +79,12 @@ def summarize(returned: Mapping[str, Any], states: Mapping[str, str | None], clu
     failed = sorted(task for task, state in states.items() if state == "failed")
     lines.append(f"Failed     {', '.join(failed)}" if failed else "Failed     nothing")
     return lines
+
+
+def _describe_job(job: Mapping[str, Any]) -> str:
+    if "points" in job:
+        return f"{job['succeeded']} of {job['points']} points computed, {job['failed_count']} failed"
+    return f"{job.get('job_id')} {job.get('state')} on {job.get('node_list')}, {job.get('seconds')} s"
 
 
 class RunReportOperator(BaseOperator):

@@ -89,6 +89,15 @@ def test_a_bad_parameter_is_refused_before_there_is_a_run(airflow: RunningAirflo
     assert DagRunApi(client).get_dag_runs("lj_melt").total_entries == before
 
 
+def test_a_misspelled_parameter_fails_the_run_before_there_is_a_cluster(airflow: RunningAirflow) -> None:
+    run_id = rest.trigger(airflow.client, "lj_melt", {"stepz": 5})
+    states = finished(airflow, "lj_melt", run_id)
+    assert (states["install_parallelcluster"], states["create_cluster"]) == ("failed", "upstream_failed"), states
+    assert states[""] == "failed"
+    assert "stepz; did you mean steps?" in airflow.logs("lj_melt", run_id, "install_parallelcluster")
+    assert is_gone(airflow, "lj_melt", run_id)
+
+
 def test_a_scheduled_run_starts_by_itself(airflow: RunningAirflow) -> None:
     client = airflow.client
     DAGApi(client).patch_dag("every_minute", DAGPatchBody(is_paused=False))
@@ -114,6 +123,26 @@ def test_a_failed_job_fails_the_run_saves_what_it_left_and_deletes_the_cluster(a
     log = airflow.logs("failing_job", run_id, "run_job")
     assert "the mesh has a hole" in log
     assert is_gone(airflow, "failing_job", run_id)
+
+
+def test_a_leftover_fails_the_deletion_and_the_run_although_all_else_went_well(airflow: RunningAirflow) -> None:
+    run_id = rest.trigger(airflow.client, "leftover")
+    tag = {"Key": "parallelcluster:cluster-name", "Value": cluster_name("leftover", run_id)}
+    ec2 = airflow.region.client("ec2")
+    volume = ec2.create_volume(
+        AvailabilityZone=f"{airflow.region.facts['region']}a",
+        Size=1,
+        TagSpecifications=[{"ResourceType": "volume", "Tags": [tag]}],
+    )["VolumeId"]
+    try:
+        states = finished(airflow, "leftover", run_id)
+    finally:
+        ec2.delete_volume(VolumeId=volume)
+    failed = {task for task, state in states.items() if state != "success"}
+    assert failed == {"", "delete_cluster", "report"}, states
+    log = airflow.logs("leftover", run_id, "delete_cluster")
+    assert f"is deleted, but this is still there and may cost money: EBS volume {volume} (available)" in log
+    assert "Deletion   NOT proven" in airflow.logs("leftover", run_id, "report")
 
 
 @pytest.mark.usefixtures("no_faults")

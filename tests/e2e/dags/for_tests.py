@@ -1,8 +1,11 @@
-"""The shipped single-node simulation as two more Airflow DAGs for the end-to-end tests: on a schedule, and failing."""
+"""The shipped single-node simulation as more Airflow DAGs for the end-to-end tests.
+
+One on a schedule, one whose job fails, one with nothing but a greeting to compute and no patience with leftovers.
+"""
 
 from pathlib import Path
 
-from hpc.config import SIMULATIONS_DIR, Schedule, load_simulation
+from hpc.config import SIMULATIONS_DIR, Job, Schedule, StringParameter, load_simulation
 from hpc.lifecycle import build_dag
 
 shipped = load_simulation(SIMULATIONS_DIR / "ising_2d.yaml").model_copy(update={"postprocess": None, "schedule": None})
@@ -20,3 +23,17 @@ failing_job = build_dag(
         }
     )
 )
+
+greeting = StringParameter(type="string", default="Hello")
+leftover = build_dag(
+    shipped.model_copy(
+        update={
+            "name": "leftover",
+            "job": Job(script="hello.sh", parameters={"greeting": greeting}),
+            "inputs": (),
+            "export": "discard",
+        }
+    )
+)
+leftover.get_task("delete_cluster").settle_seconds = 1
+leftover.get_task("delete_cluster").retries = 0
