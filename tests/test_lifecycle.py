@@ -12,7 +12,7 @@ from airflow.sdk.definitions.timetables.simple import NullTimetable
 from hpc import retries
 from hpc.config import SIMULATIONS_DIR, SimulationConfig, load_simulation, load_simulations
 from hpc.errors import ConfigurationError
-from hpc.lifecycle import build_dag, longest_life
+from hpc.lifecycle import build_dag, check_form, job_parameters, longest_life, sweep_of, trigger_form
 
 STEPS = [
     *("install_parallelcluster", "render_cluster_config", "create_cluster", "wait_for_stack", "verify_cluster"),
@@ -149,6 +149,35 @@ def test_own_retries_hold_for_every_task_but_the_safety_net() -> None:
     retried = {task.task_id: task.retries for task in build_dag(simulation(retries=0)).tasks}
     assert retried.pop("hold_cluster") == retried.pop("delete_cluster") == retries.DELETION.retries
     assert set(retried.values()) == {0}
+
+
+@pytest.fixture(scope="module")
+def swept() -> SimulationConfig:
+    return load_simulation(SIMULATIONS_DIR / "ising_sweep.yaml")
+
+
+def test_a_sweep_is_the_files_unless_the_form_has_another(swept: SimulationConfig) -> None:
+    params = {name: param.value for name, param in trigger_form(swept).items()}
+    assert params["sweep"] is None
+    own = sweep_of(swept, params)
+    assert own is not None
+    assert (len(own["points"]), own["max_running"], own["tolerate"]) == (100, 50, 0.05)
+    another = sweep_of(swept, params | {"sweep": {"list": [{"size": 8}, {"size": 16}]}})
+    assert another == {"points": [{"size": 8}, {"size": 16}], "max_running": None, "tolerate": 0.0}
+    assert "sweep" not in job_parameters(swept, params), "it is no parameter of the job"
+
+
+def test_a_sweep_that_the_forms_schema_cannot_refuse_fails_the_first_task(swept: SimulationConfig) -> None:
+    params = {name: param.value for name, param in trigger_form(swept).items()}
+    twins: Any = {"params": params | {"sweep": {"list": [{"size": 8}, {"size": 8}]}}}
+    with pytest.raises(ConfigurationError, match=r"point 1 .* is point 0 again"):
+        check_form(swept, twins)
+    assert build_dag(swept).get_task("install_parallelcluster")._pre_execute_hook is not None
+
+
+def test_a_simulation_without_a_sweep_has_no_field_for_one(dag: DAG) -> None:
+    assert "sweep" not in dag.params
+    assert dag.get_task("submit_job").sweep is None
 
 
 def test_every_shipped_simulation_becomes_a_dag() -> None:

@@ -51,6 +51,11 @@ def test_the_summary_tells_results_and_deletion() -> None:
     assert lines[-1] == "Failed     nothing"
 
 
+def test_the_summary_of_a_sweep_counts_its_points() -> None:
+    swept = {"run_job": {"points": 100, "succeeded": 97, "failed_count": 3, "failed": {}, "tolerated": 5}}
+    assert "Job        97 of 100 points computed, 3 failed" in summarize(swept, WELL, "melt-1")
+
+
 def test_a_deletion_that_nobody_saw_is_not_called_proven() -> None:
     assert "Deletion   NOT proven" in "\n".join(summarize({}, {"delete_cluster": "failed"}, "melt-1"))
 

@@ -31,6 +31,7 @@ from workshop.report import DemoReport, download, picture_uris, read_saved
 from workshop.stopwatch import Stopwatch
 
 DIRECTORY = LOCAL / "demo"
+RESULTS_SHOWN = 10
 
 
 def run_demo(dag_id: str, directory: Path, *, limit: float, keep: bool) -> int:
@@ -152,9 +153,11 @@ def tell(report: DemoReport, airflow: LocalAirflow, directory: Path) -> None:
             f"Receipt   {report.results.receipt_uri}  "
             f"{facts['files']} files, {facts['bytes']} bytes, verified: {facts['verified']}"
         )
-        for uri in report.results.objects:
-            if "/." not in uri:  # what the job's own records are is in the receipt
-                say(f"Result    {uri}")
+        results = [uri for uri in report.results.objects if "/." not in uri]  # not the job's own records
+        for uri in results[:RESULTS_SHOWN]:
+            say(f"Result    {uri}")
+        if len(results) > RESULTS_SHOWN:
+            say(f"Result    and {len(results) - RESULTS_SHOWN} more, which the receipt lists")
     for uri in picture_uris(report.pictures.objects if report.pictures else ()):
         say(f"Picture   {uri}")
     say(f"Copies    {directory / 'results'}")

@@ -89,6 +89,29 @@ def test_a_bad_parameter_is_refused_before_there_is_a_run(airflow: RunningAirflo
     assert DagRunApi(client).get_dag_runs("lj_melt").total_entries == before
 
 
+def test_a_sweep_of_the_trigger_form_is_computed_point_by_point(airflow: RunningAirflow) -> None:
+    client = airflow.client
+    sweep = {"grid": {"size": [8], "temperature": [2.0, 2.5, 3.0]}, "max_running": 2}
+    run_id = rest.trigger(client, "ising_sweep", {"sweeps": 60, "sweep": sweep})
+    states = finished(airflow, "ising_sweep", run_id)
+    assert set(states.values()) == {"success"}, states
+    assert rest.returned(client, "ising_sweep", run_id, "run_job")["succeeded"] == 3
+    assert "3 of 3 points have ended" in airflow.logs("ising_sweep", run_id, "run_job")
+    pictures = rest.returned(client, "ising_sweep", run_id, "export_pictures")
+    key = f"{pictures['prefix']}/summary.csv"
+    table = airflow.region.client("s3").get_object(Bucket=pictures["bucket"], Key=key)["Body"].read().decode()
+    assert table.startswith("point,size,temperature,")
+    assert len(table.splitlines()) == 4
+
+
+@pytest.mark.parametrize("sweep", [{"grid": {"sizze": [8]}}, {"grid": {"size": [2]}}, {"csv": "secrets.csv"}, [1]])
+def test_a_bad_sweep_is_refused_before_there_is_a_run(airflow: RunningAirflow, sweep: Any) -> None:
+    with pytest.raises(ApiException) as refused:
+        rest.trigger(airflow.client, "ising_sweep", {"sweep": sweep})
+    assert 400 <= int(refused.value.status or 0) < 500
+    assert "sweep" in str(refused.value.body)
+
+
 def test_a_misspelled_parameter_fails_the_run_before_there_is_a_cluster(airflow: RunningAirflow) -> None:
     run_id = rest.trigger(airflow.client, "lj_melt", {"stepz": 5})
     states = finished(airflow, "lj_melt", run_id)
