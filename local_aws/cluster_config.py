@@ -21,6 +21,7 @@ class Node:
     instance_type: str
     subnet_id: str
     is_static: bool
+    tags: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,10 @@ class NodeRange:
 
 @dataclass(frozen=True)
 class ComputeResource:
-    """A compute resource of a queue: `minimum` static nodes and up to `maximum` in all. Memory is in MiB."""
+    """A compute resource of a queue: `minimum` static nodes and up to `maximum` in all. Memory is in MiB.
+
+    `tags` are the configuration's, which ParallelCluster puts on every instance and its volumes.
+    """
 
     queue: str
     name: str
@@ -49,6 +53,7 @@ class ComputeResource:
     maximum: int
     cpus: int
     memory: int
+    tags: tuple[tuple[str, str], ...] = ()
 
     @property
     def node_ranges(self) -> list[NodeRange]:
@@ -63,7 +68,7 @@ class ComputeResource:
         for nodes in self.node_ranges:
             for number in range(1, nodes.count + 1):
                 name = f"{nodes.prefix}{number}"
-                yield Node(name, self.queue, self.name, self.instance_type, self.subnet_id, nodes.is_static)
+                yield Node(name, self.queue, self.name, self.instance_type, self.subnet_id, nodes.is_static, self.tags)
 
 
 @dataclass(frozen=True)
@@ -111,7 +116,7 @@ def parse_cluster_config(
         name=name,
         os=document["Image"]["Os"],
         compute_resources=tuple(
-            _parse_compute_resource(queue, resource, instance_types)
+            _parse_compute_resource(queue, resource, instance_types, _parse_tags(document, queue, resource))
             for queue in scheduling["SlurmQueues"]
             for resource in queue["ComputeResources"]
         ),
@@ -123,7 +128,10 @@ def parse_cluster_config(
 
 
 def _parse_compute_resource(
-    queue: Mapping[str, Any], resource: Mapping[str, Any], instance_types: Mapping[str, Mapping[str, Any]]
+    queue: Mapping[str, Any],
+    resource: Mapping[str, Any],
+    instance_types: Mapping[str, Mapping[str, Any]],
+    tags: tuple[tuple[str, str], ...],
 ) -> ComputeResource:
     instances = resource.get("Instances") or [{"InstanceType": resource.get("InstanceType")}]
     instance_type = instances[0]["InstanceType"]
@@ -138,4 +146,10 @@ def _parse_compute_resource(
         maximum=max(DEFAULT_MAX_COUNT, int(minimum or 0)) if maximum is None else int(maximum),
         cpus=int(description["VCpuInfo"]["DefaultVCpus"]),
         memory=int(description["MemoryInfo"]["SizeInMiB"] * 0.95),
+        tags=tags,
     )
+
+
+def _parse_tags(*levels: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Read the tags of cluster, queue and compute resource; the nearer one wins."""
+    return tuple({tag["Key"]: str(tag["Value"]) for level in levels for tag in level.get("Tags") or []}.items())

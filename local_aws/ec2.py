@@ -53,13 +53,14 @@ class ComputeFleet:
         self._faults = faults
 
     def launch(self, cluster: str, node: Node) -> tuple[str, str]:
-        """Run one instance with ParallelCluster's tags; raises `LaunchError` when a fault says so."""
+        """Run one instance with ParallelCluster's and the node's tags; raises `LaunchError` when a fault says so."""
         code = self._faults.launch_failure(node.name, node.compute_resource, node.queue)
         if code is not None:
             raise LaunchError(
                 code, f"We currently do not have sufficient {node.instance_type} capacity (a fault that was ordered)."
             )
         tags = {
+            **dict(node.tags),
             "Name": "Compute",
             "parallelcluster:cluster-name": cluster,
             "parallelcluster:node-type": "Compute",
@@ -77,7 +78,7 @@ class ComputeFleet:
 
 
 def run_instance(backend: Any, region: str, instance_type: str, subnet_id: str, tags: dict[str, str]) -> Any:
-    """Run one instance of the official image in `subnet_id`."""
+    """Run one instance of the official image in `subnet_id`; its volume gets the same tags."""
     images = backend.describe_images()
     image = next(image for image in images if "amzn2023" in image.name and image.architecture == "x86_64")
     with _addresses:
@@ -96,7 +97,7 @@ def run_instance(backend: Any, region: str, instance_type: str, subnet_id: str, 
             is_instance_type_default=False,
             region_name=region,
             nics=[interface],
-            tags={"instance": tags},
+            tags={"instance": tags, "volume": {key: value for key, value in tags.items() if key != "Name"}},
         )
     return reservation.instances[0]
 
@@ -140,12 +141,9 @@ def _launch_from_template(properties: dict[str, Any], account: str, region: str,
     interfaces = [
         {**interface, "DeviceIndex": interface.get("DeviceIndex", 0)} for interface in data["NetworkInterfaces"]
     ]
-    tags = {
-        tag["Key"]: tag["Value"]
-        for specification in data.get("TagSpecifications", [])
-        if specification["ResourceType"] == "instance"
-        for tag in specification["Tags"]
-    } | {tag["Key"]: tag["Value"] for tag in properties.get("Tags", [])}
+    own = {tag["Key"]: tag["Value"] for tag in properties.get("Tags", [])}
+    propagated = own if properties.get("PropagateTagsToVolumeOnCreation") else {}
+    tags = {"instance": _specified(data, "instance") | own, "volume": _specified(data, "volume") | propagated}
     instance: Any = backend.run_instances(
         data["ImageId"],
         1,
@@ -159,7 +157,7 @@ def _launch_from_template(properties: dict[str, Any], account: str, region: str,
         block_device_mappings=volumes,
         ebs_optimized=data.get("EbsOptimized", False),
         metadata_options=data.get("MetadataOptions", {}),
-        tags={"instance": tags},
+        tags=tags,
     ).instances[0]
     subnet = instance.nics[0].subnet
     if str(subnet.map_public_ip_on_launch).lower() == "true":
@@ -168,6 +166,16 @@ def _launch_from_template(properties: dict[str, Any], account: str, region: str,
     if profile:
         backend.associate_iam_instance_profile(instance_id=instance.id, iam_instance_profile_name=profile)
     return instance
+
+
+def _specified(data: dict[str, Any], resource_type: str) -> dict[str, str]:
+    """The tags that a launch template gives to what it launches."""
+    return {
+        tag["Key"]: tag["Value"]
+        for specification in data.get("TagSpecifications", [])
+        if specification["ResourceType"] == resource_type
+        for tag in specification["Tags"]
+    }
 
 
 def _tags(instance: Any) -> list[tuple[str, str]]:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from hpc.names import cluster_name
+
 log = logging.getLogger(__name__)
 
 
-async def alert(simulation: str, deadline: str, **context: Any) -> None:
-    """Say which run is late. `context` is what Airflow hands to deadline callbacks: the DAG run among it."""
-    run = (context.get("context") or {}).get("dag_run") or {}
-    run_id = run.get("run_id") if isinstance(run, dict) else getattr(run, "run_id", None)
+async def alert(simulation: str, deadline: str, context: dict[str, Any] | None = None) -> None:
+    """Say which run is late, and which cluster is its.
+
+    `context` is what Airflow adds for deadline callbacks: `dag_run` is as the REST API shows it, with its `dag_run_id`.
+    """
+    run_id = ((context or {}).get("dag_run") or {}).get("dag_run_id")
     log.error(
-        "Run %s of %s is not finished after its deadline of %s. Its cluster may still be there and cost money.\n"
+        "Run %s of %s is not finished after its deadline of %s. Its cluster %s may still be there and cost money.\n"
         "  What to do: look at the run's tasks; marking the run as failed ends the job and deletes the cluster.",
-        *(run_id or "(unknown)", simulation, deadline),
+        *(run_id or "(unknown)", simulation, deadline, cluster_name(simulation, run_id) if run_id else "(unknown)"),
     )

@@ -19,7 +19,8 @@ from hpc.cluster.operators import (
 )
 from hpc.cluster.sensors import ParallelClusterSensor
 from hpc.head_node.address import HeadNodeAddress
-from hpc.names import TAG_RUN_ID, TAG_SIMULATION
+from hpc.head_node.session import Session, run_session
+from hpc.names import TAG_EXPIRES, TAG_OWNER, TAG_RUN_ID, TAG_SIMULATION
 
 from .conftest import TEMPLATE
 
@@ -30,10 +31,15 @@ pytestmark = [pytest.mark.region, pytest.mark.pcluster, pytest.mark.usefixtures(
 
 Drive = Callable[[Any], Any]
 Lines = Callable[[], str]
-#: Moto gives the stack's tags neither to FSx file systems nor to the instances' volumes; `test_leftovers` has those.
 MADE_BY_THE_STACK = {
-    *("CloudFormation stack", "EC2 instance", "network interface", "security group", "launch template"),
-    *("Route 53 zone", "DynamoDB table", "CloudWatch alarm", "CloudWatch dashboard"),
+    *("CloudFormation stack", "EC2 instance", "EBS volume", "network interface", "security group", "launch template"),
+    *("FSx file system", "Route 53 zone", "DynamoDB table", "CloudWatch alarm", "CloudWatch dashboard"),
+}
+TAGS = {
+    TAG_SIMULATION: "lj_melt",
+    TAG_RUN_ID: "manual__2026-11-23",
+    TAG_OWNER: "materials-science",
+    TAG_EXPIRES: "2026-11-24T02:00:00Z",
 }
 QUICK: dict[str, Any] = {"waiter_delay": 1, "waiter_max_attempts": 120}
 
@@ -55,6 +61,27 @@ def status(region: LocalRegion, name: str) -> str:
     return answer
 
 
+def tags_of_a_cluster(region: LocalRegion, name: str, file_systems: list[str]) -> dict[str, dict[str, str]]:
+    """Ask AWS for the tags of what costs money, by what it is."""
+    ec2 = region.client("ec2")
+    stack = region.client("cloudformation").describe_stacks(StackName=name)["Stacks"][0]
+    found = ec2.describe_instances(Filters=[{"Name": "tag:parallelcluster:cluster-name", "Values": [name]}])
+    instances = [instance for reservation in found["Reservations"] for instance in reservation["Instances"]]
+    attached = [{"Name": "attachment.instance-id", "Values": [instance["InstanceId"] for instance in instances]}]
+    systems = region.client("fsx").describe_file_systems(FileSystemIds=file_systems)["FileSystems"]
+    things = [
+        ("stack", stack),
+        *((f"instance {instance['PrivateIpAddress']}", instance) for instance in instances),
+        *((f"volume {volume['VolumeId']}", volume) for volume in ec2.describe_volumes(Filters=attached)["Volumes"]),
+        *((f"file system {system['FileSystemId']}", system) for system in systems),
+    ]
+    return {what: {tag["Key"]: tag["Value"] for tag in thing.get("Tags", [])} for what, thing in things}
+
+
+async def run_a_job(session: Session) -> str:
+    return (await session.run("srun --nodes=1 hostname")).stdout.strip()
+
+
 def test_a_cluster_from_nothing_to_nothing(
     region: LocalRegion, site: dict[str, Any], drive: Drive, lines: Lines, context: dict[str, Any]
 ) -> None:
@@ -68,7 +95,7 @@ def test_a_cluster_from_nothing_to_nothing(
         template=str(TEMPLATE),
         values=site,
         overrides={"nodes": 3},
-        tags={TAG_SIMULATION: "lj_melt", TAG_RUN_ID: "manual__2026-11-23"},
+        tags=TAGS,
     )
     config = drive(render)
     assert render.cluster_config == config
@@ -87,7 +114,8 @@ def test_a_cluster_from_nothing_to_nothing(
     assert context["ti"].xcoms["cloudformation_stack"]["stack_id"] == created["stack_id"]
 
     verified = drive(ParallelClusterVerifyOperator(task_id="verify_cluster", cluster_name=name))
-    assert HeadNodeAddress.from_dict(verified["head_node"]).cluster_name == name
+    address = HeadNodeAddress.from_dict(verified["head_node"])
+    assert address.cluster_name == name
     assert verified["partitions"] == {"compute": 3}
     assert verified["fleet"] == "RUNNING"
     assert verified["shared_dirs"]["/fsx"]["mount"] == "/fsx"
@@ -95,6 +123,11 @@ def test_a_cluster_from_nothing_to_nothing(
 
     with pytest.raises(errors.ClusterError, match="/nowhere on the head node of life is not writable"):
         drive(ParallelClusterVerifyOperator(task_id="verify_cluster", cluster_name=name, shared_dir="/nowhere"))
+
+    assert run_session(address, "hpc_head_node", run_a_job) == "compute-dy-nodes-1"
+    bearing = tags_of_a_cluster(region, name, verified["file_systems"])
+    assert [what.split()[0] for what in bearing] == ["stack", *2 * ["instance"], *2 * ["volume"], "file"]
+    assert [what for what, tags in bearing.items() if not tags.items() >= TAGS.items()] == []
 
     # The looks see a cluster that is there, so that an empty answer means something.
     assert {leftover.kind for leftover in find_leftovers(name, region.client)} >= MADE_BY_THE_STACK

@@ -52,6 +52,14 @@ def test_a_flexible_resource_counts_as_its_first_instance_type() -> None:
     assert config.compute_resources[0].instance_type == "c5.xlarge"
 
 
+def test_a_node_bears_the_tags_of_cluster_queue_and_compute_resource_the_nearest_last() -> None:
+    source = document(Tags=[{"Key": "level", "Value": "resource"}])
+    source["Scheduling"]["SlurmQueues"][0]["Tags"] = [{"Key": "queue", "Value": "compute"}]
+    source["Tags"] = [{"Key": "level", "Value": "cluster"}, {"Key": "owner", "Value": "me"}]
+    node = parse_cluster_config("demo", source, INSTANCE_TYPES).nodes["compute-dy-c5l-1"]
+    assert dict(node.tags) == {"level": "resource", "owner": "me", "queue": "compute"}
+
+
 def test_slurm_settings_storage_and_dcv_are_read() -> None:
     source = document()
     source["Scheduling"]["SlurmSettings"] = {"ScaledownIdletime": 3, "CustomSlurmSettings": [{"MinJobAge": 900}]}
