@@ -419,6 +419,35 @@ class Monitoring(Model):
     on_alarm: Literal["warn", "fail"] = "warn"
 
 
+class Pending(Model):
+    """What is done when the job cannot start: AWS has no instances, or the cluster's compute fleet is stopped."""
+
+    grace: Duration = Field(timedelta(minutes=30), description="How long it is waited before that.")
+    on_no_capacity: Literal["fail", "wait", "next_partition"] = "fail"
+    partitions: tuple[QueueName, ...] = Field(
+        (), description="The job is moved to these one after the other: from spot to on-demand, for example."
+    )
+    on_stopped_fleet: Literal["fail", "wait", "start"] = Field(
+        "fail", description="'start' asks ParallelCluster once to start it, or to end its protection."
+    )
+
+    @model_validator(mode="after")
+    def _has_a_next_partition(self) -> Pending:
+        if (self.on_no_capacity == "next_partition") != bool(self.partitions):
+            raise ValueError("on_no_capacity: next_partition and partitions need each other")
+        return self
+
+
+class Checkpoint(Model):
+    """Some time before the walltime the job gets a signal, saves its state and ends; it is then continued."""
+
+    signal: Literal["USR1", "USR2", "INT", "HUP"] = "USR1"
+    lead: Duration = Field(
+        timedelta(minutes=5), description="How long before the walltime; Slurm may be a minute early."
+    )
+    continuations: int = Field(10, ge=1, le=1000, description="How often it is continued at the most.")
+
+
 class KeepFor(Model):
     """Keep the cluster of a failed run for people to look at; it is deleted when the time is over."""
 
@@ -451,6 +480,8 @@ class SimulationConfig(Model):
         description="'discard' says that the results may be lost: the cluster is deleted without them.",
     )
     postprocess: PostProcessing | None = None
+    pending: Pending = Pending()
+    checkpoint: Checkpoint | None = Field(None, description="For a job that takes longer than one walltime.")
     monitoring: Monitoring = Monitoring()
     retries: int | None = Field(
         None,
@@ -482,6 +513,8 @@ class SimulationConfig(Model):
                 )
         if self.resources.walltime >= self.deadline:
             raise ValueError("deadline: must be longer than resources.walltime, for the cluster takes time as well")
+        if self.checkpoint is not None and self.checkpoint.lead >= self.resources.walltime:
+            raise ValueError("checkpoint.lead: must be shorter than resources.walltime")
         if self.export == "discard" and self.postprocess is not None:
             raise ValueError("postprocess: its pictures would be lost with export: discard; leave out one of both")
         names = [file.name for file in self.inputs]
@@ -574,6 +607,6 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 def _known_keys() -> set[str]:
     models: list[type[BaseModel]] = [
         *(SimulationConfig, Schedule, Cluster, Job, Resources, InputFile, OnPremises, Export, PostProcessing),
-        *(Monitoring, KeepFor, Connections, Sweep, *get_args(get_args(Parameter)[0])),
+        *(Monitoring, Pending, Checkpoint, KeepFor, Connections, Sweep, *get_args(get_args(Parameter)[0])),
     ]
     return {name for model in models for name in model.model_fields}

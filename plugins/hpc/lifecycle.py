@@ -23,6 +23,7 @@ from airflow.sdk.definitions.callback import AsyncCallback
 from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
 
 from hpc import deadline, names, retries
+from hpc.cluster.fleet import start_compute_fleet
 from hpc.cluster.hold import HoldClusterOperator
 from hpc.cluster.operators import (
     ParallelClusterCreateOperator,
@@ -252,6 +253,7 @@ def add_tasks(simulation: SimulationConfig) -> None:
             resources=_slurm_request(simulation.resources),
             inputs=[{"source": file.source, "name": file.name} for file in simulation.inputs],
             sweep=SWEEP if simulation.sweep is not None else None,
+            checkpoint=simulation.checkpoint.model_dump() if simulation.checkpoint else None,
             wait_for_completion=False,
             **on_cluster,
             **policy(retries.STAGING),
@@ -259,6 +261,11 @@ def add_tasks(simulation: SimulationConfig) -> None:
         wait_for_allocation = SlurmAllocationSensor(
             task_id="wait_for_allocation",
             job=RETURNED % "submit_job",
+            capacity_grace=simulation.pending.grace,
+            on_no_capacity=simulation.pending.on_no_capacity,
+            partitions=simulation.pending.partitions,
+            on_stopped_fleet=simulation.pending.on_stopped_fleet,
+            start_fleet=start_compute_fleet,
             **wait,
             **on_cluster,
             **policy(retries.SLURM_WAIT),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,13 @@ def test_the_verdict(record: JobRecord, state: JobState | None, unchanged: float
     assert (result.state if result else None) == verdict
 
 
+def test_a_job_that_ended_for_its_checkpoint_is_not_done() -> None:
+    unfinished = replace(END, unfinished=1, continued=10)
+    result = judge(7, unfinished, None, 0)
+    assert result is not None
+    assert (result.state, result.succeeded, result.continued) == ("TIMEOUT", False, 10)
+
+
 def test_only_exit_code_0_is_success() -> None:
     succeeded = judge(7, END, None, 0)
     failed = judge(7, FAILED, None, 0)
@@ -71,7 +79,7 @@ def test_a_result_says_where_when_and_how() -> None:
     assert result is not None
     assert result.as_dict() == {
         "job_id": 7, "state": "TIMEOUT", "exit_code": 143, "signal": 15, "node_list": "n-1", "start": 100, "end": 160,
-        "seconds": None, "restarts": 0, "reason": "TimeLimit",
+        "seconds": None, "restarts": 0, "continued": 0, "reason": "TimeLimit",
     }  # fmt: skip
 
 

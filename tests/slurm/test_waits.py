@@ -90,6 +90,13 @@ class Slow:
     over_walltime: dict[str, Any]
     node_lost: dict[str, Any]
     node_lost_for_good: dict[str, Any]
+    checkpointed: dict[str, Any]
+    never_finished: dict[str, Any]
+
+
+#: Signalled before its walltime, it saves and ends; what it saved lets it finish the next time.
+SAVES = "if [ -e saved ]; then echo finished; exit 0; fi; trap 'touch saved; exit 0' USR1; sleep 300 & wait"
+CHECKPOINT = {"signal": "USR1", "lead": 50, "continuations": 1}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -108,6 +115,10 @@ def slow(
             over_walltime=tasks.submit("echo working; sleep 300", resources={"walltime": "00:01:00"}),
             node_lost=tasks.submit(again),
             node_lost_for_good=tasks.submit("#SBATCH --exclusive --no-requeue\nsleep 300"),
+            checkpointed=tasks.submit(SAVES, resources={"walltime": "00:01:00"}, checkpoint=CHECKPOINT),
+            never_finished=tasks.submit(
+                "trap 'exit 0' USR1; sleep 300 & wait", resources={"walltime": "00:01:00"}, checkpoint=CHECKPOINT
+            ),
         )
         for job in (slow.node_lost, slow.node_lost_for_good):
             region.fault("node", cluster=name, node=started(tasks, job)["node_list"])
@@ -218,11 +229,11 @@ def test_no_capacity_is_told_from_a_busy_cluster(
     finally:
         region.fault("clear")
     on_head_node(another_cluster.address, f"scancel {job['job_id']}")
-    assert "AWS has no instance for" in capsys.readouterr().out
+    assert "No instance for" in capsys.readouterr().out
     # A node keeps the reason of that failure; a job that comes later does not take it for its own.
     later = another_cluster.submit("true")
     started(another_cluster, later)
-    assert "AWS has no instance for" not in capsys.readouterr().out
+    assert "No instance for" not in capsys.readouterr().out
 
 
 def test_a_quota_is_told_from_no_capacity(another_cluster: Tasks, region: LocalRegion) -> None:
@@ -242,6 +253,32 @@ def test_a_stopped_fleet_is_told_from_a_busy_cluster(another_cluster: Tasks) -> 
         started(another_cluster, job, capacity_grace=timedelta(seconds=1))
     with pytest.raises(ClusterError, match=r"(?s)inactive or drain.*update-compute-fleet"):
         another_cluster.submit("true")
+
+
+def test_a_job_without_capacity_moves_to_the_next_partition(another_cluster: Tasks) -> None:
+    job = another_cluster.submit("#SBATCH --begin=now+15\ntrue")
+    second = "scontrol create partitionname=ondemand nodes=$(sinfo --noheader --format=%N) state=up"
+    on_head_node(another_cluster.address, f"{second} && scontrol update partitionname=compute state=down")
+    grace = timedelta(seconds=1)
+    with pytest.raises(CapacityError, match="PartitionDown"):
+        started(another_cluster, job, capacity_grace=grace)
+    moved = {"on_no_capacity": "next_partition", "partitions": ["ondemand"]}
+    assert started(another_cluster, job, capacity_grace=grace, **moved)["state"] in {"RUNNING", "COMPLETED"}
+    assert ended(another_cluster, job)["exit_code"] == 0
+
+
+def test_a_stopped_fleet_is_started_once(another_cluster: Tasks) -> None:
+    job = another_cluster.submit("#SBATCH --begin=now+15\ntrue")
+    on_head_node(another_cluster.address, "scontrol update partitionname=compute state=inactive")
+    asked: list[str] = []
+
+    def start(cluster_name: str, **connection: Any) -> None:
+        asked.append(cluster_name)
+        on_head_node(another_cluster.address, "scontrol update partitionname=compute state=up")
+
+    policy = {"capacity_grace": timedelta(seconds=1), "on_stopped_fleet": "start", "start_fleet": start}
+    assert started(another_cluster, job, **policy)["state"] in {"RUNNING", "COMPLETED"}
+    assert asked == [another_cluster.address.cluster_name]
 
 
 # ------------------------------------------------------------------------------------------------ waiting itself
@@ -400,6 +437,23 @@ def test_the_queue_is_empty_when_it_says_so(tasks: Tasks, capsys: pytest.Capture
 def test_the_walltime_ends_a_job(slow: Slow) -> None:
     with pytest.raises(JobFailedError, match=r"(?s)TIMEOUT.*\| working.*longer walltime"):
         ended(slow.tasks, slow.over_walltime)
+
+
+@pytest.mark.usefixtures("connections")
+def test_a_job_that_saved_before_its_walltime_goes_on_in_its_folder(
+    slow: Slow, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = ended(slow.tasks, slow.checkpointed)
+    assert (result["state"], result["exit_code"], result["continued"]) == ("COMPLETED", 0, 1)
+    assert "| finished" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("connections")
+def test_a_job_is_continued_so_often_and_no_more(slow: Slow) -> None:
+    with pytest.raises(JobFailedError, match=r"TIMEOUT.*walltime"):
+        ended(slow.tasks, slow.never_finished)
+    record = slow.never_finished["record_dir"]
+    assert on_head_node(slow.tasks.address, f"cat {record}/continued") == "1\n"
 
 
 @pytest.mark.usefixtures("connections")

@@ -71,6 +71,11 @@ class Pcluster:
         """Return what `describe-cluster` answers. Raises ClusterNotFoundError when there is none."""
         return self._command("describe-cluster", ["--cluster-name", cluster_name])
 
+    def start_fleet(self, cluster_name: str) -> dict[str, Any]:
+        """Start the compute fleet. Raises ClusterNotFoundError when there is no such cluster."""
+        options = ["--cluster-name", cluster_name, "--status", "START_REQUESTED"]
+        return self._command("update-compute-fleet", options)
+
     def check_schema(self, cluster_name: str, config: str) -> list[str]:
         """Return what ParallelCluster's own schema finds wrong, as `path: problem`; it does not ask AWS."""
         completed = self._run([str(self._environment.python), "-I", str(_CHECK_SCHEMA), cluster_name], stdin=config)

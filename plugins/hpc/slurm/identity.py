@@ -116,6 +116,11 @@ class SubmittedJob:
     tolerated: int = 0
 
     @property
+    def places(self) -> JobPlaces:
+        """Where the parts of its task's jobs are."""
+        return JobPlaces(self.directory, self.token, self.name.partition(f".{self.token}.")[0])
+
+    @property
     def is_sweep(self) -> bool:
         """It is a job array, an element a point."""
         return self.sent > 0

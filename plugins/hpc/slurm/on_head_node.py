@@ -1,9 +1,9 @@
 # ruff: noqa: UP006, UP021, UP022, UP035, UP045
 """Submit jobs to Slurm, each at most once, whatever is killed and when; cancel and watch them. Runs on the head node.
 
-`python3 on_head_node.py prepare | submit | cancel` reads a JSON list of requests on standard input and answers each
-with a line of JSON; `watch` reads one question about many jobs and answers it with one line. It needs Python 3.6 and
-the standard library.
+`python3 on_head_node.py prepare | submit | cancel | move` reads a JSON list of requests on standard input and answers
+each with a line of JSON; `watch` reads one question about many jobs and answers it with one line. It needs Python 3.6
+and the standard library.
 
 A request names a task's folder (`root`); its attempts are the folders attempt-1, attempt-2 and so on. Under a lock:
   1. the last attempt is looked up: its records on the shared file system, and in Slurm the job that bears its name;
@@ -92,9 +92,9 @@ class Attempt(NamedTuple):
 
 def main(verb: str, requests: List[Dict[str, Any]]) -> None:
     """Answer each request with a line of JSON, in their order."""
-    work: Callable[[Dict[str, Any], int], Dict[str, Any]] = {"prepare": prepare, "submit": submit, "cancel": cancel}[
-        verb
-    ]
+    verbs: Dict[str, Callable[[Dict[str, Any], int], Dict[str, Any]]]
+    verbs = {"prepare": prepare, "submit": submit, "cancel": cancel, "move": move}
+    work = verbs[verb]
     with ThreadPoolExecutor(THREADS) as pool:
         for answer in pool.map(lambda request: answer_to(work, request), requests):
             sys.stdout.write(json.dumps(answer) + "\n")
@@ -115,7 +115,7 @@ def answer_to(work: Callable[[Dict[str, Any], int], Dict[str, Any]], request: Di
         os.close(lock)
 
 
-# ------------------------------------------------------------------------------------------------ the three verbs
+# ------------------------------------------------------------------------------------------------ the verbs
 def prepare(request: Dict[str, Any], lock: int) -> Dict[str, Any]:
     """Return the job that is there already, or none once no attempt before can disturb a new one."""
     last = look_up(request)
@@ -136,6 +136,18 @@ def cancel(request: Dict[str, Any], lock: int) -> Dict[str, Any]:
     write(record_of(request, last.number) / "withdrawn", "")
     make_sure_it_is_dead(last)
     return {"cancelled": next((job_id for job_id in last.job_ids if job_id), None)}
+
+
+def move(request: Dict[str, Any], lock: int) -> Dict[str, Any]:
+    """Put what is pending of the last attempt into another partition."""
+    last = look_up(request)
+    queued = in_queue(last.parts) if last else {}
+    pending = {job_id for rows in queued.values() for job_id, state in rows if state == "PENDING"}
+    for job_id in sorted(pending):
+        moved = run(["scontrol", "update", f"jobid={job_id}", f"partition={request['partition']}"])
+        if moved.returncode != 0:
+            raise SubmitError("rejected", (moved.stderr + moved.stdout).strip())
+    return {"moved": sorted(pending)}
 
 
 def found(request: Dict[str, Any], last: Optional[Attempt]) -> Optional[Dict[str, Any]]:

@@ -16,7 +16,7 @@ from hpc.head_node.links import DcvLink
 from hpc.head_node.session import Session, run_on_kill, run_session
 from hpc.slurm.events import end_of, raise_for_event
 from hpc.slurm.identity import JobPlaces, SubmittedJob
-from hpc.slurm.script import SlurmRequest
+from hpc.slurm.script import Checkpoint, SlurmRequest
 from hpc.slurm.staging import Input, stage
 from hpc.slurm.submission import Submission, cancel_attempt, find_job, submit
 from hpc.slurm.waiting import deadline_of, wait_for
@@ -48,6 +48,8 @@ class SlurmJobOperator(BaseOperator):
     :param sweep: `{"points": [{parameter: value, …}, …], "max_running": n, "tolerate": share}`, a mapping or JSON text:
         the job becomes a job array, an element a point, whose own parameters are added to `parameters`. A retry, or
         who clears the task, computes only the points that have not succeeded. None or "null" for no sweep.
+    :param checkpoint: `{"signal": "USR1", "lead": seconds before the walltime, "continuations": n}`: the script gets
+        the signal, and when it ends then it is put back into the queue and goes on in the same folder.
     :param job_name: begins the job's name in Slurm and of its log; DAG id and task id if left out.
     :param waiter_delay: the longest pause between two looks at the job, in seconds.
     :param waiter_max_attempts: times `waiter_delay` it is how long to wait for the end.
@@ -72,6 +74,7 @@ class SlurmJobOperator(BaseOperator):
         resources: dict[str, Any] | None = None,
         inputs: Sequence[Mapping[str, Any]] = (),
         sweep: Mapping[str, Any] | str | None = None,
+        checkpoint: Mapping[str, Any] | None = None,
         job_name: str = "",
         wait_for_completion: bool = True,
         aws_conn_id: str | None = "aws_default",
@@ -92,6 +95,7 @@ class SlurmJobOperator(BaseOperator):
         self.request = resources
         self.inputs = inputs
         self.sweep = sweep
+        self.checkpoint = checkpoint
         self.job_name = job_name
         self.wait_for_completion = wait_for_completion
         self.aws_conn_id = aws_conn_id
@@ -191,6 +195,7 @@ class SlurmJobOperator(BaseOperator):
             parameters=self._parameters(),
             resources=SlurmRequest.from_mapping(self.request or {}),
             again_after_failure=self.wait_for_completion,
+            checkpoint=Checkpoint.from_mapping(self.checkpoint) if self.checkpoint else None,
             inputs=[Input.from_mapping(value).name for value in self.inputs],
             **self._points(),
         )

@@ -30,12 +30,14 @@ class JobRecord:
     node_list: str = ""
     restarts: int = 0
     terminated: int | None = None
+    continued: int = 0
+    unfinished: int = 0
 
 
 def parse_record(text: str) -> JobRecord:
     """Read what the wrapper wrote: lines of `name=value`."""
     values = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
-    numbers = ("job_id", "start", "end", "seconds", "exit_code", "signal", "terminated")
+    numbers = ("job_id", "start", "end", "seconds", "exit_code", "signal", "terminated", "continued", "unfinished")
     return JobRecord(
         **{name: int(values[name]) for name in numbers if name in values},
         node_list=values.get("node_list", ""),
@@ -56,6 +58,7 @@ class JobResult:
     end: int | None
     seconds: int | None
     restarts: int
+    continued: int
     reason: str
 
     @property
@@ -93,6 +96,8 @@ def judge(job_id: int, record: JobRecord, queued: QueuedJob | None, unchanged: f
 
 
 def _own_state(record: JobRecord) -> JobState:
+    if record.unfinished:
+        return JobState.TIMEOUT
     if record.exit_code == 0:
         return JobState.COMPLETED
     return JobState.CANCELLED if record.terminated is not None else JobState.FAILED
@@ -109,5 +114,6 @@ def _result(job_id: int, state: JobState, record: JobRecord, queued: QueuedJob |
         end=record.end,
         seconds=record.seconds,
         restarts=record.restarts,
+        continued=record.continued,
         reason=queued.reason if queued else "",
     )

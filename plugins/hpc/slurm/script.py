@@ -63,6 +63,8 @@ class SlurmRequest:
         return cls(**{name: _checked(name, value) for name, value in resources.items() if value is not None})
 
 
+#: Signals that a job may get before its walltime.
+SIGNALS = ("USR1", "USR2", "INT", "HUP")
 _NUMBERS = {"nodes": 1, "tasks_per_node": 1, "cpus_per_task": 1, "gpus_per_node": 0}
 _WORDS = {"partition": r"[A-Za-z0-9_,.-]+", "memory": r"\d+[KMGT]?", "walltime": r"[\d:-]+"}
 #: Resource and sbatch's option for it.
@@ -106,6 +108,39 @@ def sbatch_options(request: SlurmRequest, directory: str, directives: Sequence[s
     if not any("requeue" in directive for directive in directives):
         options.append("--requeue")
     return options
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """`lead` seconds before its walltime a job gets `signal`; ending then, it is put back, so many times at most."""
+
+    signal: str
+    lead: int
+    continuations: int
+
+    @classmethod
+    def from_mapping(cls, value: Mapping[str, Any]) -> Checkpoint:
+        """Read the `checkpoint` of an operator. Raises ConfigurationError."""
+        try:
+            checkpoint = cls(str(value["signal"]), int(value["lead"]), int(value["continuations"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ConfigurationError(
+                f"checkpoint = {value!r}: cannot be read: {error!r}",
+                remedy='for example {"signal": "USR1", "lead": 300, "continuations": 10}',
+            ) from error
+        if checkpoint.signal not in SIGNALS or checkpoint.lead < 1 or checkpoint.continuations < 1:
+            raise ConfigurationError(
+                f"checkpoint = {value!r}: lead and continuations are at least 1, signal is one of {', '.join(SIGNALS)}"
+            )
+        return checkpoint
+
+    def options(self) -> list[str]:
+        """Build sbatch's options."""
+        return [f"--signal=B:{self.signal}@{self.lead}"]
+
+    def render(self) -> str:
+        """Return what the wrapper reads."""
+        return f"{self.signal} {self.continuations}\n"
 
 
 # ------------------------------------------------------------------------------------------------ script

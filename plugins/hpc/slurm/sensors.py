@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +12,12 @@ from airflow.sdk import BaseSensorOperator
 
 from hpc.errors import ConfigurationError
 from hpc.head_node.address import head_node_of
-from hpc.head_node.session import run_on_kill
+from hpc.head_node.session import run_on_kill, run_session
 from hpc.slurm.cancel import cancel_job
 from hpc.slurm.events import end_of, raise_for_end, raise_for_event
 from hpc.slurm.identity import SubmittedJob
 from hpc.slurm.states import JobState
+from hpc.slurm.submission import move_job
 from hpc.slurm.triggers import (
     JobEndTrigger,
     JobStartTrigger,
@@ -117,27 +118,62 @@ class _JobSensor(_SlurmSensor):
 class SlurmAllocationSensor(_JobSensor):
     """Wait until a job has its nodes and runs, or has ended already. The log says why it is pending, each reason once.
 
-    Returns `{"state", "node_list", "restarts"}`. Raises JobRejectedError for a job that can never start, CapacityError
-    when AWS has no instances for longer than `capacity_grace`.
+    Returns `{"state", "node_list", "restarts"}`. Raises JobRejectedError for a job that can never start; CapacityError
+    when AWS has no instances, or the compute fleet is stopped, for longer than `capacity_grace`; ClusterError when
+    instances start but no node joins the cluster for that long.
+
+    :param capacity_grace: how long to wait for capacity before something is done about it.
+    :param on_no_capacity: `fail`; `wait` until the task's own limit; or `next_partition`, and fail after the last.
+    :param partitions: those that the job is moved to, one after the other.
+    :param on_stopped_fleet: `fail`; `wait`; or `start`: call `start_fleet`, once.
+    :param start_fleet: called with `cluster_name`, `aws_conn_id` and `region_name`.
     """
 
-    def __init__(self, *, capacity_grace: timedelta = timedelta(minutes=30), **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        capacity_grace: timedelta = timedelta(minutes=30),
+        on_no_capacity: str = "fail",
+        partitions: Sequence[str] = (),
+        on_stopped_fleet: str = "fail",
+        start_fleet: Callable[..., None] | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.capacity_grace = capacity_grace
+        self.on_no_capacity = on_no_capacity
+        self.partitions = partitions
+        self.on_stopped_fleet = on_stopped_fleet
+        self.start_fleet = start_fleet
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Wait for the job's start."""
-        kind = SweepStartTrigger if self.submitted.is_sweep else JobStartTrigger
-        trigger = kind(
-            job=self.submitted.as_dict(),
-            capacity_grace=self.capacity_grace.total_seconds(),
-            **self._where_and_how_long(),
-        )
-        return self.execute_complete(context, self._wait(trigger))
+        return self._wait_for_start(list(self.partitions), may_start_fleet=True)
 
-    def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
-        """Return where the job runs."""
+    def _wait_for_start(self, partitions: list[str], *, may_start_fleet: bool) -> dict[str, Any]:
+        kind = SweepStartTrigger if self.submitted.is_sweep else JobStartTrigger
+        pending = {
+            "grace": self.capacity_grace.total_seconds(),
+            "on_no_capacity": self.on_no_capacity if partitions or self.on_no_capacity == "wait" else "fail",
+            "on_stopped_fleet": self.on_stopped_fleet if may_start_fleet or self.on_stopped_fleet == "wait" else "fail",
+            "partitions": partitions,
+        }
+        trigger = kind(job=self.submitted.as_dict(), pending=pending, **self._where_and_how_long())
+        kwargs: dict[str, Any] = {"partitions": partitions, "may_start_fleet": may_start_fleet}
+        event = wait_for(self, trigger, deferrable=self.deferrable, kwargs=kwargs)
+        return self.execute_complete({}, event, **kwargs)
+
+    def execute_complete(
+        self, context: Context, event: dict[str, Any], partitions: list[str], may_start_fleet: bool
+    ) -> dict[str, Any]:
+        """Return where the job runs; or do something about why it does not, and wait again."""
         raise_for_event(event, waited_for=f"nodes for {self.submitted}")
+        if event["status"] == "act":
+            if event["move"]:
+                self._move(event["move"])
+                return self._wait_for_start(partitions[1:], may_start_fleet=may_start_fleet)
+            self._start_fleet()
+            return self._wait_for_start(partitions, may_start_fleet=False)
         if "result" in event:
             result = event["result"]
             if result["state"] == JobState.UNKNOWN.slurm_name:
@@ -146,6 +182,24 @@ class SlurmAllocationSensor(_JobSensor):
             return {key: result[key] for key in ("state", "node_list", "restarts")}
         self.log.info("%s runs%s", self.submitted, f" on {event['node_list']}" if event["node_list"] else "")
         return {key: event[key] for key in ("state", "node_list", "restarts")}
+
+    def _move(self, partition: str) -> None:
+        address = head_node_of(
+            self.cluster_name, self.head_node, aws_conn_id=self.aws_conn_id, region_name=self.region_name
+        )
+        places = self.submitted.places
+        moved = run_session(address, self.ssh_conn_id, lambda session: move_job(session, places, partition))
+        self.log.warning(
+            "No capacity for %s: moved %s to partition %s", self.submitted, ", ".join(moved) or "nothing", partition
+        )
+
+    def _start_fleet(self) -> None:
+        if self.start_fleet is None:
+            raise ConfigurationError(
+                "on_stopped_fleet is 'start', but start_fleet is not set", remedy="pass a function"
+            )
+        self.log.warning("The compute fleet of %s is stopped or protected: starting it, once", self.cluster_name)
+        self.start_fleet(self.cluster_name, aws_conn_id=self.aws_conn_id, region_name=self.region_name)
 
 
 class SlurmJobSensor(_JobSensor):

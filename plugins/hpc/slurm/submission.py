@@ -13,6 +13,7 @@ from hpc.head_node.program import Program
 from hpc.head_node.session import Session
 from hpc.slurm.identity import JobPlaces
 from hpc.slurm.script import (
+    Checkpoint,
     SlurmRequest,
     leading_directives,
     render_job,
@@ -42,11 +43,13 @@ class Submission:
     points: Sequence[Mapping[str, Any]] = ()
     max_running: int | None = None
     tolerate: float = 0.0
+    checkpoint: Checkpoint | None = None
     inputs: Sequence[str] = ()
 
     def options(self) -> list[str]:
         """Return sbatch's options, without those that hold the attempt's number."""
-        return sbatch_options(self.resources, self.places.directory, leading_directives(self.script))
+        options = sbatch_options(self.resources, self.places.directory, leading_directives(self.script))
+        return options + (self.checkpoint.options() if self.checkpoint else [])
 
     def request(self) -> dict[str, Any]:
         """Build the request of `on_head_node.py`. Raises ConfigurationError for what cannot be sent as it is."""
@@ -64,6 +67,7 @@ class Submission:
                 "job.sh": render_job(leading_directives(self.script)),
                 "script": self.script,
                 "parameters.sh": render_parameters(self.parameters),
+                **({"checkpoint": self.checkpoint.render()} if self.checkpoint else {}),
                 **({"points.sh": render_points(self.points), "inputs": self._inputs()} if self.points else {}),
             },
         }
@@ -156,6 +160,19 @@ async def cancel_attempt(session: Session, places: JobPlaces) -> int | None:
         raise _error(answer["kind"], answer["error"])
     cancelled: int | None = answer["cancelled"]
     return cancelled
+
+
+async def move_job(session: Session, places: JobPlaces, partition: str) -> list[str]:
+    """Put what is pending of a job into another partition; return the ids of the jobs that were moved.
+
+    Raises JobRejectedError if Slurm refuses that.
+    """
+    request = {"root": places.root, "job_name": places.job_name, "partition": partition}
+    answer = json.loads(await _ask(session, "move", request))
+    if "error" in answer:
+        raise _error(answer["kind"], answer["error"])
+    moved: list[str] = answer["moved"]
+    return moved
 
 
 async def _ask(session: Session, verb: str, request: Mapping[str, Any]) -> str:

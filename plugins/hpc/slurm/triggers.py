@@ -21,7 +21,7 @@ from hpc.head_node.shell import quote
 from hpc.slurm.cancel import cancel_job
 from hpc.slurm.identity import SubmittedJob
 from hpc.slurm.parse import QueuedJob, parse_row, parse_squeue, squeue_command
-from hpc.slurm.pending import PendingClock
+from hpc.slurm.pending import Move, PendingClock, PendingPolicy
 from hpc.slurm.progress import SweepProgress
 from hpc.slurm.reasons import explain
 from hpc.slurm.record import LOST_AFTER, RECORD_GRACE, JobRecord, judge, parse_record
@@ -189,7 +189,9 @@ class JobTrigger(_WatchTrigger):
             text += f" ({queued.reason or 'None'}: {reason.meaning})"
         if queued.node_list:
             text += f", on {queued.node_list}"
-        if record.restarts:
+        if record.continued:
+            text += f" (continued {record.continued} times after its walltime)"
+        elif record.restarts:
             text += f" (restarted {record.restarts} times)"
         return text
 
@@ -233,27 +235,35 @@ class JobEndTrigger(JobTrigger):
 class _StartTrigger(_WatchTrigger):
     """A wait for nodes, which says why there are none yet.
 
-    :param capacity_grace: seconds for which AWS may have no capacity before the wait ends with CapacityError.
+    The event may also be `{"status": "act", "move": partition | None}`: the task moves the job, or starts the fleet,
+    and waits again.
+
+    :param pending: the arguments of a `PendingPolicy`.
     """
 
-    def __init__(self, *, capacity_grace: float = 1800.0, **arguments: Any) -> None:
+    def __init__(self, *, pending: dict[str, Any] | None = None, **arguments: Any) -> None:
         super().__init__(**arguments)
-        self.capacity_grace = capacity_grace
-        self._pending = PendingClock(capacity_grace)
+        self.pending = dict(pending or {})
+        policy = PendingPolicy(**{**self.pending, "partitions": tuple(self.pending.get("partitions", ()))})
+        self._pending = PendingClock(policy)
 
     def arguments(self) -> dict[str, Any]:
         """Return what the constructor takes."""
-        return {"capacity_grace": self.capacity_grace, **super().arguments()}
+        return {"pending": self.pending, **super().arguments()}
 
-    def _wait_for_nodes(self, text: str, reason: str, submitted: str, view: JobView) -> dict[str, Any] | None:
+    def _wait_for_nodes(
+        self, text: str, reason: str, submitted: str, view: JobView, *, has_run: bool = False
+    ) -> dict[str, Any] | None:
         self._see(text)
         told = set(self._pending.refused.values())
-        error = self._pending.judge(text, reason, submitted, view.nodes, self._unchanged(view))
+        step = self._pending.judge(text, reason, submitted, view.nodes, self._unchanged(view), has_run=has_run)
         self._is_passing = not self._pending.can_last
         if set(self._pending.refused.values()) - told:
             shown = ", ".join(f"{nodes} ({code})" for nodes, code in sorted(self._pending.refused.items()))
-            self.log.warning("AWS has no instance for %s", shown)
-        return error_event(error) if error else None
+            self.log.warning("No instance for %s", shown)
+        if isinstance(step, HpcError):
+            return error_event(step)
+        return {"status": "act", "move": step.partition if isinstance(step, Move) else None} if step else None
 
 
 class JobStartTrigger(_StartTrigger, JobTrigger):
@@ -266,7 +276,8 @@ class JobStartTrigger(_StartTrigger, JobTrigger):
         """Return that the job runs, or why it never will."""
         started = queued.state.has_started if queued else record.start is not None
         if queued and queued.state.phase is Phase.WAITING:
-            return self._wait_for_nodes(self._describe(record, queued), queued.reason, queued.submitted, view)
+            text, has_run = self._describe(record, queued), record.start is not None
+            return self._wait_for_nodes(text, queued.reason, queued.submitted, view, has_run=has_run)
         self._see(self._describe(record, queued))
         self._is_passing = queued is None
         if started:

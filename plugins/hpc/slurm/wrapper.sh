@@ -30,14 +30,24 @@ if [ "$owner" != "$SLURM_JOB_ID" ]; then
     exit 120
 fi
 
+continued=$(cat "$record/continued" 2>/dev/null || echo 0)
 rm -f "$record/end" "$record/terminated"
-if [ -n "${POINT:-}" ]; then rm -f "$attempt/ends/$POINT="* "$NUMBERS"; fi
+if [ -n "${POINT:-}" ]; then rm -f "$attempt/ends/$POINT="*; fi
+if [ -n "${POINT:-}" ] && [ "$continued" = 0 ]; then rm -f "$NUMBERS"; fi
 began=$(date +%s)
 printf '%s\n' "job_id=$SLURM_JOB_ID" "start=$began" "node_list=$SLURM_JOB_NODELIST" \
-    "restarts=${SLURM_RESTART_COUNT:-0}" | put start
+    "restarts=${SLURM_RESTART_COUNT:-0}" "continued=$continued" | put start
 
 # Slurm's own end of a job (cancel, walltime, requeue) begins with SIGTERM; the script gets it too, and time to react.
 trap 'echo "terminated=$(date +%s)" | put terminated; kill -TERM "$script" 2>/dev/null' TERM
+
+# Some time before the walltime Slurm signals this script, and the user's script saves its state and ends.
+signalled=
+if [ -e "$attempt/checkpoint" ]; then
+    read -r signal limit <"$attempt/checkpoint"
+    # shellcheck disable=SC2064  # the signal's name is known now
+    trap "signalled=yes; kill -$signal \"\$script\" 2>/dev/null" "$signal"
+fi
 
 # Since Slurm 22.05 srun takes the CPUs of a task from here only.
 if [ -n "${SLURM_CPUS_PER_TASK:-}" ]; then export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK; fi
@@ -56,8 +66,23 @@ done
 wait "$script"
 code=$?
 
+# A script that ends after that signal is not finished, whatever its exit code: it is put back, and goes on here.
+unfinished=0
+if [ -n "$signalled" ]; then
+    unfinished=1
+    if [ "$continued" -lt "$limit" ]; then
+        echo $((continued + 1)) | put continued
+        # Slurm kills this script when it is put back; what it would have recorded would not be its end.
+        trap 'exit 0' TERM
+        if scontrol requeue "$SLURM_JOB_ID"; then
+            while :; do sleep 1 & wait $!; done
+        fi
+    fi
+fi
+
 ended=$(date +%s)
 printf '%s\n' "end=$ended" "seconds=$((ended - began))" "exit_code=$code" \
-    "signal=$((code > 128 ? code - 128 : 0))" | put end
+    "signal=$((code > 128 ? code - 128 : 0))" "unfinished=$unfinished" | put end
+if [ "$unfinished" = 1 ] && [ "$code" = 0 ]; then code=75; fi
 if [ -n "${POINT:-}" ]; then : >"$attempt/ends/$POINT=$code"; fi
 exit "$code"
