@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from hpc import errors
+from hpc.cluster.fleet import start_compute_fleet
 from hpc.cluster.install import HOME_VARIABLE, Environment
 from hpc.cluster.leftovers import find_leftovers
 from hpc.cluster.operators import (
@@ -18,9 +19,12 @@ from hpc.cluster.operators import (
     RenderClusterConfigOperator,
 )
 from hpc.cluster.sensors import ParallelClusterSensor
+from hpc.cluster.verification import require_fleet
+from hpc.config import CLUSTERS_DIR
 from hpc.head_node.address import HeadNodeAddress
 from hpc.head_node.session import Session, run_session
 from hpc.names import TAG_EXPIRES, TAG_OWNER, TAG_RUN_ID, TAG_SIMULATION
+from tests.local_aws.conftest import until
 
 from .conftest import TEMPLATE
 
@@ -78,6 +82,10 @@ def tags_of_a_cluster(region: LocalRegion, name: str, file_systems: list[str]) -
     return {what: {tag["Key"]: tag["Value"] for tag in thing.get("Tags", [])} for what, thing in things}
 
 
+async def states_of_the_partitions(session: Session) -> str:
+    return (await session.run("sinfo --noheader --format %a | sort -u")).stdout.strip()
+
+
 async def run_a_job(session: Session) -> str:
     return (await session.run("srun --nodes=1 hostname")).stdout.strip()
 
@@ -129,6 +137,14 @@ def test_a_cluster_from_nothing_to_nothing(
     assert [what.split()[0] for what in bearing] == ["stack", *2 * ["instance"], *2 * ["volume"], "file"]
     assert [what for what, tags in bearing.items() if not tags.items() >= TAGS.items()] == []
 
+    fleet = ["--cluster-name", name, "--status", "STOP_REQUESTED"]
+    ParallelClusterVerifyOperator(task_id="stop", cluster_name=name).pcluster().run("update-compute-fleet", fleet)
+    with pytest.raises(errors.ClusterError, match="STOP"):
+        require_fleet(region.client("dynamodb"), name)
+    start_compute_fleet(name, aws_conn_id="aws_default", region_name=None)
+    until(lambda: run_session(address, "hpc_head_node", states_of_the_partitions) == "up")
+    assert require_fleet(region.client("dynamodb"), name) == "RUNNING"
+
     # The looks see a cluster that is there, so that an empty answer means something.
     assert {leftover.kind for leftover in find_leftovers(name, region.client)} >= MADE_BY_THE_STACK
 
@@ -139,6 +155,20 @@ def test_a_cluster_from_nothing_to_nothing(
     assert "HeadNode  AWS::EC2::Instance  DELETE_COMPLETE" in lines()
 
     assert drive(delete(name))["leftovers"] == []
+
+
+@pytest.mark.parametrize("profile", sorted(file.stem for file in CLUSTERS_DIR.glob("*.yaml")))
+def test_every_shipped_profile_passes_parallelclusters_validators(
+    region: LocalRegion, site: dict[str, Any], drive: Drive, profile: str
+) -> None:
+    render = RenderClusterConfigOperator(
+        task_id="render",
+        cluster_name=profile.replace("_", "-"),
+        template=str(CLUSTERS_DIR / f"{profile}.yaml"),
+        values={**site, "bucket": region.bucket, "nodes": 2, "partition": "compute"},
+        tags=TAGS,
+    )
+    assert "MaxCount: 2" in drive(render)
 
 
 def test_a_failed_bootstrap_is_diagnosed_then_replaced_by_the_next_try(
