@@ -14,6 +14,8 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from airflow.jobs.triggerer_job_runner import TriggerRunner
+from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import TaskDeferred
 
 from hpc.errors import (
@@ -33,6 +35,7 @@ from hpc.slurm import pending, triggers
 from hpc.slurm.identity import SubmittedJob
 from hpc.slurm.sensors import SlurmAllocationSensor, SlurmJobSensor, SlurmQueueEmptySensor
 from hpc.slurm.triggers import JobEndTrigger, JobStartTrigger, SlurmTrigger
+from hpc.slurm.watch import Watched, watch_job
 
 from .conftest import SSH, TaskInstance, Tasks, on_head_node
 
@@ -312,6 +315,31 @@ async def test_fifty_waiting_jobs_are_one_connection_and_one_command_a_round(
     assert len(connections) == 1
     assert len(rounds) <= seconds / 0.95 + 2
     assert {len(questions) for questions in rounds} == {1}
+
+
+async def test_a_thousand_waits_do_not_hold_up_the_triggerer(tasks: Tasks) -> None:
+    """Airflow's own watchdog over the event loop, with its own limit, says nothing while all are told and all end."""
+    said: list[str] = []
+
+    async def say(message: str, *arguments: Any) -> None:
+        said.append(message % arguments)
+
+    job = await asyncio.to_thread(tasks.submit, "until [ -e end ]; do sleep 0.2; done")
+    limit = conf.getfloat("triggerer", "blocked_main_thread_warning_threshold", fallback=0.2)
+    runner: Any = SimpleNamespace(
+        stop=False, blocked_main_thread_warning_threshold=limit, log=SimpleNamespace(ainfo=say)
+    )
+    with watch_job(tasks.address, SSH, Watched({"first": 0}, "/fsx/none"), longest_pause=1) as first:
+        await first.news(60)  # what is imported once, and the connection, are there
+        watchdog = asyncio.create_task(TriggerRunner.block_watchdog(runner))
+        waits = [asyncio.create_task(trigger_for(tasks, JobEndTrigger, job=job).result()) for _ in range(1000)]
+        await asyncio.sleep(5)
+        await asyncio.to_thread(on_head_node, tasks.address, f"touch {job['directory']}/end")
+        events = await asyncio.gather(*waits)
+        runner.stop = True
+        await watchdog
+    assert {event["status"] for event in events} == {"success"}
+    assert said == []
 
 
 async def test_a_killed_session_is_made_again(tasks: Tasks, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -139,13 +139,13 @@ async def test_only_who_has_news_wakes(head_node: HeadNode) -> None:
         await asyncio.gather(a.news(5), b.news(5))
         head_node.request()
         head_node.answer(QUIET | {"changes": {"0": {"row": None, "record": "start=1"}}})
-        waits = [asyncio.create_task(view.news(5)) for view in (a, b)]
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        assert [wait.done() for wait in waits] == [True, False]
+        await asyncio.wait_for(a.news(60), 5)
+        still = asyncio.create_task(b.news(60))
+        await asyncio.sleep(0.1)
+        assert not still.done()
         assert a.confirmed == b.confirmed
         b.tell()
-        await waits[1]
+        await asyncio.wait_for(still, 5)
 
 
 async def test_the_pace_follows_the_news(head_node: HeadNode, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,6 +28,8 @@ from hpc.slurm.submission import PROGRAM
 LIMIT = 1 << 20
 #: Jobs that may be asked about every second: with more of them, the shortest pause is longer.
 JOBS_A_SECOND = 200
+#: Triggers that are woken in one turn of the event loop.
+WOKEN_AT_ONCE = 50
 #: Seconds after a walltime's end at which its job is looked at again.
 _AFTER_THE_END = 1.0
 
@@ -181,10 +183,10 @@ class _JobWatch:
             self._tell(told)
 
     def _tell_nothing(self, why: str, error: Exception | None = None) -> None:
-        for view in self.views.values():
-            if view.unknown != why or error:
-                view.unknown, view.error = why, error
-                view.tell()
+        news = [view for view in self.views.values() if view.unknown != why or error]
+        for view in news:
+            view.unknown, view.error = why, error
+        _wake(news)
 
     def _tell(self, told: Mapping[str, Any]) -> None:
         self._confirmed, self._left = time.monotonic(), told["left"]
@@ -194,6 +196,7 @@ class _JobWatch:
             self._changed = self._confirmed
         if not told["is_all"]:
             self._hurry()
+        news = []
         for key, view in self.views.items():
             change, tail = told["changes"].get(key), told["tails"].get(key)
             view.confirmed = self._confirmed
@@ -204,7 +207,15 @@ class _JobWatch:
                 view.tails.append(Tail(tail["skipped"], tail["text"]))
             if change is not None or tail is not None or view.unknown or "nodes" in told:
                 view.unknown, view.nodes = "", self._nodes
-                view.tell()
+                news.append(view)
+        _wake(news)
+
+
+def _wake(views: list[JobView]) -> None:
+    """Wake those who wait, a few at a time: a thousand at once would hold the event loop up."""
+    loop = asyncio.get_running_loop()
+    for number, view in enumerate(views):
+        loop.call_later(number // WOKEN_AT_ONCE * 0.01, view.tell)
 
 
 def _read(answer: Answer) -> dict[str, Any] | None:
