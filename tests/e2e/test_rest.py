@@ -64,9 +64,39 @@ def no_faults(airflow: RunningAirflow) -> Iterator[None]:
     airflow.fault("clear")
 
 
-def test_a_run_with_parameters_goes_through_all_steps(airflow: RunningAirflow) -> None:
-    client = airflow.client
-    run_id = rest.trigger(client, "ising_2d", {"seed": 7})
+#: Runs that do not disturb each other, and what they are triggered with: they go side by side, as on any Airflow.
+SIDE_BY_SIDE: dict[str, dict[str, Any]] = {
+    "ising_2d": {"seed": 7},
+    "ising_sweep": {"sweeps": 60, "sweep": {"grid": {"size": [8], "temperature": [2.0, 2.5, 3.0]}, "max_running": 2}},
+    "failing_job": {},
+    "leftover": {},
+    "example_by_hand": {"greeting": 'Grüß "Gott"; $(id)'},
+}
+
+
+@pytest.fixture(scope="module")
+def runs(airflow: RunningAirflow) -> dict[str, str]:
+    """Trigger them all; return their run ids by DAG."""
+    return {dag_id: rest.trigger(airflow.client, dag_id, conf) for dag_id, conf in SIDE_BY_SIDE.items()}
+
+
+@pytest.fixture(scope="module")
+def volume(airflow: RunningAirflow, runs: dict[str, str]) -> Iterator[str]:
+    """Make a volume that bears the name of the cluster of `leftover`, before that cluster is deleted."""
+    ec2 = airflow.region.client("ec2")
+    tag = {"Key": "parallelcluster:cluster-name", "Value": cluster_name("leftover", runs["leftover"])}
+    volume: str = ec2.create_volume(
+        AvailabilityZone=f"{airflow.region.facts['region']}a",
+        Size=1,
+        TagSpecifications=[{"ResourceType": "volume", "Tags": [tag]}],
+    )["VolumeId"]
+    yield volume
+    ec2.delete_volume(VolumeId=volume)
+
+
+@pytest.mark.usefixtures("volume")
+def test_a_run_with_parameters_goes_through_all_steps(airflow: RunningAirflow, runs: dict[str, str]) -> None:
+    client, run_id = airflow.client, runs["ising_2d"]
     states = finished(airflow, "ising_2d", run_id)
     assert set(states.values()) == {"success"}, states
     exported = rest.returned(client, "ising_2d", run_id, "export_results")
@@ -89,10 +119,8 @@ def test_a_bad_parameter_is_refused_before_there_is_a_run(airflow: RunningAirflo
     assert DagRunApi(client).get_dag_runs("lj_melt").total_entries == before
 
 
-def test_a_sweep_of_the_trigger_form_is_computed_point_by_point(airflow: RunningAirflow) -> None:
-    client = airflow.client
-    sweep = {"grid": {"size": [8], "temperature": [2.0, 2.5, 3.0]}, "max_running": 2}
-    run_id = rest.trigger(client, "ising_sweep", {"sweeps": 60, "sweep": sweep})
+def test_a_sweep_of_the_trigger_form_is_computed_point_by_point(airflow: RunningAirflow, runs: dict[str, str]) -> None:
+    client, run_id = airflow.client, runs["ising_sweep"]
     states = finished(airflow, "ising_sweep", run_id)
     assert set(states.values()) == {"success"}, states
     assert rest.returned(client, "ising_sweep", run_id, "run_job")["succeeded"] == 3
@@ -134,9 +162,10 @@ def test_a_scheduled_run_starts_by_itself(airflow: RunningAirflow) -> None:
     )
 
 
-def test_a_failed_job_fails_the_run_saves_what_it_left_and_deletes_the_cluster(airflow: RunningAirflow) -> None:
-    client = airflow.client
-    run_id = rest.trigger(client, "failing_job")
+def test_a_failed_job_fails_the_run_saves_what_it_left_and_deletes_the_cluster(
+    airflow: RunningAirflow, runs: dict[str, str]
+) -> None:
+    run_id = runs["failing_job"]
     states = finished(airflow, "failing_job", run_id)
     assert states[""] == "failed"
     assert states["run_job"] == "failed"
@@ -148,24 +177,28 @@ def test_a_failed_job_fails_the_run_saves_what_it_left_and_deletes_the_cluster(a
     assert is_gone(airflow, "failing_job", run_id)
 
 
-def test_a_leftover_fails_the_deletion_and_the_run_although_all_else_went_well(airflow: RunningAirflow) -> None:
-    run_id = rest.trigger(airflow.client, "leftover")
-    tag = {"Key": "parallelcluster:cluster-name", "Value": cluster_name("leftover", run_id)}
-    ec2 = airflow.region.client("ec2")
-    volume = ec2.create_volume(
-        AvailabilityZone=f"{airflow.region.facts['region']}a",
-        Size=1,
-        TagSpecifications=[{"ResourceType": "volume", "Tags": [tag]}],
-    )["VolumeId"]
-    try:
-        states = finished(airflow, "leftover", run_id)
-    finally:
-        ec2.delete_volume(VolumeId=volume)
+def test_a_leftover_fails_the_deletion_and_the_run_although_all_else_went_well(
+    airflow: RunningAirflow, runs: dict[str, str], volume: str
+) -> None:
+    run_id = runs["leftover"]
+    states = finished(airflow, "leftover", run_id)
     failed = {task for task, state in states.items() if state != "success"}
     assert failed == {"", "delete_cluster", "report"}, states
     log = airflow.logs("leftover", run_id, "delete_cluster")
     assert f"is deleted, but this is still there and may cost money: EBS volume {volume} (available)" in log
     assert "Deletion   NOT proven" in airflow.logs("leftover", run_id, "report")
+
+
+def test_the_operators_serve_alone_in_a_dag_written_by_hand(airflow: RunningAirflow, runs: dict[str, str]) -> None:
+    client, run_id = airflow.client, runs["example_by_hand"]
+    states = finished(airflow, "example_by_hand", run_id)
+    assert set(states.values()) == {"success"}, states
+    saved = rest.returned(client, "example_by_hand", run_id, "save")
+    body = airflow.region.client("s3").get_object(Bucket=saved["bucket"], Key=f"{saved['prefix']}/hello.txt")["Body"]
+    lines = body.read().decode().splitlines()
+    assert len(lines) == 2
+    assert all(line.startswith('Grüß "Gott"; $(id) from ') for line in lines)
+    assert is_gone(airflow, "example_by_hand", run_id)
 
 
 @pytest.mark.usefixtures("no_faults")
@@ -197,16 +230,3 @@ def test_a_run_that_a_user_marks_as_failed_still_saves_its_results_and_deletes_i
     assert (states["delete_cluster"], states["report"], states[""]) == ("success", "failed", "failed")
     assert (states["export_results"], states["hold_cluster"]) == ("success", "success")
     assert rest.returned(client, "lj_melt", run_id, "export_results")["verified"] is True
-
-
-def test_the_operators_serve_alone_in_a_dag_written_by_hand(airflow: RunningAirflow) -> None:
-    client = airflow.client
-    run_id = rest.trigger(client, "example_by_hand", {"greeting": 'Grüß "Gott"; $(id)'})
-    states = finished(airflow, "example_by_hand", run_id)
-    assert set(states.values()) == {"success"}, states
-    saved = rest.returned(client, "example_by_hand", run_id, "save")
-    body = airflow.region.client("s3").get_object(Bucket=saved["bucket"], Key=f"{saved['prefix']}/hello.txt")["Body"]
-    lines = body.read().decode().splitlines()
-    assert len(lines) == 2
-    assert all(line.startswith('Grüß "Gott"; $(id) from ') for line in lines)
-    assert is_gone(airflow, "example_by_hand", run_id)

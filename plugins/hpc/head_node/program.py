@@ -40,7 +40,8 @@ class Program:
         Its exit status is MISSING where the program is not installed.
         """
         run = quote(["python3", "-IS", self.path, *arguments])
-        ready = self._install_command() if install else f"[ -f {self.path} ] || exit {MISSING}"
+        # The input is read in any case: who writes it would find a broken pipe, which looks like a lost connection.
+        ready = self._install_command() if install else f"[ -f {self.path} ] || {{ cat >/dev/null; exit {MISSING}; }}"
         return f"cd && {ready}; exec env LC_ALL=C.UTF-8 {run}"
 
     def _install_command(self) -> str:
