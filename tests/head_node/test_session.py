@@ -26,6 +26,18 @@ async def test_a_command_gets_input_and_gives_output_and_status(sshd: Sshd, conn
     assert (answer.stdout, answer.stderr, answer.exit_status) == ("körper\n", "wrong\n", 3)
 
 
+async def test_no_input_is_an_empty_one(sshd: Sshd, connection: str) -> None:
+    async with open_session(sshd.address, connection) as session:
+        assert (await session.run("cat; echo end", timeout=20)).stdout == "end\n"
+
+
+async def test_a_command_that_leaves_its_input_unread_is_judged_by_its_exit_status(sshd: Sshd, connection: str) -> None:
+    async with open_session(sshd.address, connection) as session:
+        for _ in range(5):
+            done = await session.run("exit 3", input="x" * 20_000_000, check=False, timeout=20)
+            assert done.exit_status == 3
+
+
 async def test_slurm_comes_first_on_the_path(sshd: Sshd, connection: str) -> None:
     async with open_session(sshd.address, connection) as session:
         assert (await session.run("echo $PATH")).stdout.startswith("/opt/slurm/bin:")

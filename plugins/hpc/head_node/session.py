@@ -6,7 +6,7 @@ import asyncio
 import secrets
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path, PurePosixPath
@@ -174,9 +174,11 @@ class Session:
         """
         data = input.encode() if isinstance(input, str) else input
         with _ssh_errors(self.address, self.ssh_conn_id):
-            process = await self.connection.create_process(
-                f'export PATH="{SLURM_BIN}:$PATH"; {command}', input=data or b"", encoding=None
-            )
+            process = await self.connection.create_process(f'export PATH="{SLURM_BIN}:$PATH"; {command}', encoding=None)
+            # A command that ends without reading its input is judged by its exit status.
+            with suppress(BrokenPipeError):
+                process.stdin.write(data or b"")
+                process.stdin.write_eof()
             try:
                 ended = await asyncio.wait_for(process.wait(), timeout)
             except TimeoutError as error:
