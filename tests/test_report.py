@@ -44,6 +44,11 @@ def test_the_page_of_a_simulation_tells_its_facts() -> None:
         assert fact in page
 
 
+def test_the_page_of_a_sweep_tells_its_points() -> None:
+    page = describe_simulation(load_simulation(SIMULATIONS_DIR / "ising_sweep.yaml"))
+    assert "| Sweep | 100 points, 50 at a time, 5% of which may fail |" in page
+
+
 def test_the_summary_tells_results_and_deletion() -> None:
     lines = summarize(RETURNED, WELL, "melt-1")
     assert "Results    s3://results/melt/: 3 files, 4096 bytes, verified" in lines

@@ -10,11 +10,13 @@ from airflow.sdk import BaseOperator
 from hpc.cluster.hold import FAILED
 from hpc.durations import format_duration, format_walltime
 from hpc.errors import RunFailedError
+from hpc.sweep import points
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from hpc.config import SimulationConfig
+    from hpc.sweep import Sweep
 
 _PICTURE = """\
 ```
@@ -38,6 +40,7 @@ def describe_simulation(simulation: SimulationConfig) -> str:
     when = f"`{schedule.cron or schedule.timetable}` ({schedule.timezone})" if schedule else "by hand or by REST only"
     target = "nowhere: they are discarded" if simulation.export == "discard" else "S3, with a receipt that is verified"
     rows = {
+        **({"Sweep": _sweep(simulation.sweep, simulation)} if simulation.sweep else {}),
         "Starts": when,
         "Cluster": f"`config/clusters/{simulation.cluster.profile}.yaml`",
         "Job": f"`include/job_scripts/{simulation.job.script}` on {resources.nodes} node(s), {tasks} task(s), "
@@ -52,6 +55,11 @@ def describe_simulation(simulation: SimulationConfig) -> str:
         f"deletes it again.\n\n{_PICTURE}\n\n| | |\n|---|---|\n{table}\n\nThe file behind it: "
         f"`config/simulations/{simulation.name}.yaml`."
     )
+
+
+def _sweep(sweep: Sweep, simulation: SimulationConfig) -> str:
+    running = f", {sweep.max_running} at a time" if sweep.max_running else ""
+    return f"{len(points(sweep, simulation.job.parameters)):,} points{running}, {sweep.tolerate:.0%} of which may fail"
 
 
 def _on_failure(simulation: SimulationConfig) -> str:

@@ -202,6 +202,37 @@ def test_a_job_that_nobody_knows_is_unknown_not_done(tasks: Tasks, monkeypatch: 
         ended(tasks, job)
 
 
+def test_a_job_that_cannot_end_before_its_deadline(another_cluster: Tasks) -> None:
+    busy = another_cluster.submit("#SBATCH --exclusive\nexec sleep 300")
+    started(another_cluster, busy)
+    late = another_cluster.submit(
+        "#SBATCH --exclusive --deadline=now+65seconds\ntrue", resources={"walltime": "00:01:00"}
+    )
+    with pytest.raises(JobFailedError, match=r"DEADLINE.*on no node"):
+        ended(another_cluster, late)
+
+
+PREEMPTION = r"""
+conf=$(scontrol show config | awk '$1 == "SLURM_CONF" {print $3}')
+sed -i '1i PreemptType=preempt/partition_prio\nPreemptMode=CANCEL' $conf
+sed -i 's/^PartitionName=compute.*/& PriorityTier=1/' $conf
+urgent=$(grep ^PartitionName= $conf | sed 's/=compute/=urgent/; s/Tier=1/Tier=10/; s/Default=YES/Default=NO/')
+sed -i "$ a $urgent" $conf
+pkill -x slurmctld
+until scontrol show config 2>/dev/null | grep -q partition_prio; do sleep 0.2; done
+"""
+
+
+def test_a_job_that_has_to_make_place(another_cluster: Tasks) -> None:
+    on_head_node(another_cluster.address, PREEMPTION)
+    job = another_cluster.submit("#SBATCH --exclusive\nexec sleep 300")
+    started(another_cluster, job)
+    urgent = another_cluster.submit("#SBATCH --exclusive\ntrue", resources={"partition": "urgent"})
+    with pytest.raises(JobFailedError, match=r"(?s)PREEMPTED.*on-demand"):
+        ended(another_cluster, job)
+    assert ended(another_cluster, urgent)["exit_code"] == 0
+
+
 # ------------------------------------------------------------------------------------------------ pending
 def test_why_it_is_pending_is_said_once(tasks: Tasks, capsys: pytest.CaptureFixture[str]) -> None:
     job = tasks.submit("#SBATCH --hold\ntrue")
@@ -315,6 +346,21 @@ async def test_fifty_waiting_jobs_are_one_connection_and_one_command_a_round(
     assert len(connections) == 1
     assert len(rounds) <= seconds / 0.95 + 2
     assert {len(questions) for questions in rounds} == {1}
+
+
+def test_two_triggerers_share_a_cluster_and_each_is_told_all(tasks: Tasks) -> None:
+    jobs = [tasks.submit(f"echo output; sleep 1; exit {code}") for code in (0, 3)]
+
+    def triggerer() -> list[dict[str, Any]]:
+        async def wait() -> list[dict[str, Any]]:
+            return await asyncio.gather(*(trigger_for(tasks, JobEndTrigger, job=job).result() for job in jobs))
+
+        return asyncio.run(wait())
+
+    with ThreadPoolExecutor(2) as pool:
+        for told in [future.result() for future in [pool.submit(triggerer), pool.submit(triggerer)]]:
+            assert [event["result"]["exit_code"] for event in told] == [0, 3]
+            assert [event["last_lines"] for event in told] == [["output"], ["output"]]
 
 
 async def test_a_thousand_waits_do_not_hold_up_the_triggerer(tasks: Tasks) -> None:
