@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -85,15 +84,3 @@ class ClusterTask:
                 remedy="look at the stack's events; raise waiter_max_attempts if it only needs longer",
             )
         return event
-
-
-def run_trigger(trigger: ClusterStackTrigger) -> dict[str, Any]:
-    """Wait in the task's own process, for tasks with `deferrable=False`; return the trigger's event."""
-
-    async def first_event() -> dict[str, Any]:
-        async for event in trigger.run():
-            payload: dict[str, Any] = event.payload
-            return payload
-        raise ClusterError("the wait for a stack ended without an event")
-
-    return asyncio.run(first_event())

@@ -15,13 +15,14 @@ from hpc import names
 from hpc.aws_errors import aws_errors
 from hpc.cluster import install, leftovers, template, verification
 from hpc.cluster.answers import ClusterNotFoundError, validation_lines
-from hpc.cluster.base import ClusterTask, run_trigger
+from hpc.cluster.base import ClusterTask
 from hpc.cluster.decision import Action, decide_creation, require_same_owner
 from hpc.cluster.links import CloudFormationStackLink
 from hpc.cluster.log_groups import seconds_until_name_is_free
 from hpc.cluster.sensors import diagnose
 from hpc.cluster.stacks import Stack
 from hpc.errors import ClusterError, ConfigurationError, HpcError, LeftoversError
+from hpc.waiting import run_trigger
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperatorLink, Context

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseSensorOperator
 
-from hpc.cluster.base import ClusterTask, run_trigger
+from hpc.cluster.base import ClusterTask
 from hpc.cluster.diagnosis import (
     explain_creation,
     explain_deletion,
@@ -18,6 +18,7 @@ from hpc.cluster.diagnosis import (
 from hpc.cluster.links import CloudFormationStackLink
 from hpc.cluster.stacks import Target
 from hpc.errors import ClusterError, HpcError
+from hpc.waiting import run_trigger
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperatorLink, Context

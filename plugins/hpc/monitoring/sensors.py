@@ -13,7 +13,8 @@ from hpc.durations import format_duration
 from hpc.errors import AlarmError, ConfigurationError, DeadlineExceededError
 from hpc.monitoring.alarms import warnings
 from hpc.monitoring.links import CloudWatchDashboardLink, CloudWatchLogsLink, dashboard_name, log_group_name
-from hpc.monitoring.triggers import CloudWatchAlarmTrigger, OnAlarm, run_trigger
+from hpc.monitoring.triggers import CloudWatchAlarmTrigger, OnAlarm
+from hpc.waiting import run_trigger
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperatorLink, Context

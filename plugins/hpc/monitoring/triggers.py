@@ -168,15 +168,3 @@ async def _names_of_cluster(client: Any, cluster_name: str | None) -> list[str]:
     prefix = {"AlarmNamePrefix": f"{cluster_name}-"} if cluster_name else {}
     pages = client.get_paginator("describe_alarms").paginate(AlarmTypes=_TYPES, **prefix)
     return [alarm.alarm async for page in pages for alarm in parse_alarms(page)]
-
-
-def run_trigger(trigger: CloudWatchAlarmTrigger) -> dict[str, Any]:
-    """Wait in the task's own process, for tasks with `deferrable=False`; return the trigger's event."""
-
-    async def first_event() -> dict[str, Any]:
-        async for event in trigger.run():
-            payload: dict[str, Any] = event.payload
-            return payload
-        raise AssertionError("the watch always ends with an event")
-
-    return asyncio.run(first_event())

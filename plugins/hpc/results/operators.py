@@ -36,9 +36,10 @@ from hpc.results.links import S3PicturesLink, S3ReceiptLink, S3ResultsLink, pers
 from hpc.results.manifest import Manifest, ResultFile, checked_patterns, keys_of
 from hpc.results.on_premises import SiteFolder, copy_results, open_site
 from hpc.results.receipt import Receipt, ReceiptFile, ReceiptLeftOut, load_receipt, make_receipt, require_verified
-from hpc.results.triggers import ResultsExportTrigger, ended_event, run_trigger
+from hpc.results.triggers import ResultsExportTrigger, ended_event
 from hpc.slurm.identity import JobPlaces
 from hpc.slurm.submission import cancel_attempt
+from hpc.waiting import run_trigger
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

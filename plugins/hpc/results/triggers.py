@@ -114,15 +114,3 @@ class ResultsExportTrigger(BaseTrigger):
                 await session.run(stop_command(self.record), check=False)
         except HpcError as error:
             self.log.warning("Could not stop the export on the head node; it ends by itself. %s", error)
-
-
-def run_trigger(trigger: ResultsExportTrigger) -> dict[str, Any]:
-    """Wait in the task's own process, for tasks with `deferrable=False`; return the trigger's event."""
-
-    async def first_event() -> dict[str, Any]:
-        async for event in trigger.run():
-            payload: dict[str, Any] = event.payload
-            return payload
-        raise AssertionError("the wait always ends with an event")
-
-    return asyncio.run(first_event())

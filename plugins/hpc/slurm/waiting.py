@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
 from hpc.slurm.triggers import SlurmTrigger
+from hpc.waiting import run_trigger
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
@@ -23,4 +23,4 @@ def wait_for(
     """Defer to the task's `execute_complete`, which gets `event` and `kwargs`; or wait here and return the event."""
     if deferrable:
         task.defer(trigger=trigger, method_name="execute_complete", kwargs=kwargs)
-    return asyncio.run(trigger.result())
+    return run_trigger(trigger)
