@@ -11,6 +11,7 @@ import contextlib
 import os
 import platform
 import re
+import signal
 import sys
 import tempfile
 import time
@@ -46,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--kinds", nargs="*", default=["ours", "ssh", "squeue"])
     parser.add_argument("--dry", action="store_true", help="write neither results nor page")
     options = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))  # so that the region goes, too
     with folder() as scratch:
         from benchmarks.figures import measure  # Airflow is imported with it
 
