@@ -4,7 +4,7 @@ AIRFLOW := .local/venvs/airflow/bin/python
 PYTEST := $(AIRFLOW) -m pytest -p workshop.marks
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test up down check lint format fast lock clean setup setup-tests
+.PHONY: help demo test up down check lint format fast bench-jobs lock clean setup setup-tests
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ lint: setup ## lint and format only, and correct what can be
 
 fast: setup ## the tests that need no server, under a minute
 	@$(PYTEST) -q -m "not region and not slurm and not pcluster and not airflow and not browser" $(TESTS)
+
+bench-jobs: setup ## what waiting for thousands of jobs costs, and submitting them: about 15 minutes
+	@$(AIRFLOW) -m benchmarks.jobs
 
 lock: setup ## resolve the requirements again and write the locks
 	@$(AIRFLOW) -m workshop.lock

@@ -67,9 +67,9 @@ class Control:
         }
         return {"clusters": clusters, "faults": self._supervisor.faults.as_dict()}
 
-    def start_cluster(self, name: str, nodes: int, cpus: int) -> dict[str, str]:
+    def start_cluster(self, name: str, nodes: int, cpus: int, settings: dict[str, str]) -> dict[str, str]:
         """Start a cluster without a stack."""
-        instance_id, address = self._supervisor.start_cluster(name, nodes, cpus, self.subnet_ids)
+        instance_id, address = self._supervisor.start_cluster(name, nodes, cpus, self.subnet_ids, settings)
         return {"instance_id": instance_id, "address": address}
 
     def stop_cluster(self, name: str) -> None:

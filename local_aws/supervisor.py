@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,9 @@ class Supervisor:
         self._lock = threading.RLock()
         self.watch = Watch(account, region, faults)
 
-    def start_cluster(self, name: str, nodes: int, cpus: int, subnet_ids: tuple[str, str]) -> tuple[str, str]:
+    def start_cluster(
+        self, name: str, nodes: int, cpus: int, subnet_ids: tuple[str, str], settings: Mapping[str, str]
+    ) -> tuple[str, str]:
         """Start a cluster without a stack; answers the head node's (instance id, public address)."""
         if name in self.clusters:
             raise RegionError(f"A cluster named {name} is running already.")
@@ -60,7 +63,9 @@ class Supervisor:
         instance.key_name = KEY_NAME
         instance.nics[0].public_ip = self.slot.public_ip(instance.private_ip)
         resource = ComputeResource("compute", "c5l", "c5.large", compute_subnet, 0, nodes, cpus, 3891)
-        cluster = self._start(ClusterConfig(name, "alinux2023", (resource,), ("/fsx",), dcv=True), instance)
+        custom = tuple(settings.items())
+        config = ClusterConfig(name, "alinux2023", (resource,), ("/fsx",), custom_settings=custom, dcv=True)
+        cluster = self._start(config, instance)
         self._watch(cluster, instance, None)
         cluster.wait_until_ready()
         return instance.id, instance.public_ip

@@ -8,6 +8,7 @@ with LocalRegion(tmp_path / "region") as region:
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -70,9 +71,14 @@ class LocalRegion:
         """
         ask(self.facts, f"fault-{kind}", **arguments)
 
-    def start_cluster(self, name: str, nodes: int = 4, cpus: int = 2) -> tuple[str, str]:
-        """Start a head node without a stack and wait until its Slurm answers; answers (instance id, address)."""
-        answer = ask(self.facts, "start-cluster", name=name, nodes=nodes, cpus=cpus)
+    def start_cluster(
+        self, name: str, nodes: int = 4, cpus: int = 2, settings: Mapping[str, str] | None = None
+    ) -> tuple[str, str]:
+        """Start a head node without a stack and wait until its Slurm answers; answers (instance id, address).
+
+        `settings` are those of slurm.conf, as CustomSlurmSettings has them.
+        """
+        answer = ask(self.facts, "start-cluster", name=name, nodes=nodes, cpus=cpus, settings=dict(settings or {}))
         return answer["instance_id"], answer["address"]
 
     def stop_cluster(self, name: str) -> None:

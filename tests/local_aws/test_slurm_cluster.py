@@ -52,6 +52,12 @@ def test_a_head_node_is_ready_within_a_few_seconds(region: LocalRegion) -> None:
     assert "quick" not in region.status()["clusters"]
 
 
+def test_a_cluster_without_a_stack_has_the_settings_that_were_asked_for(region: LocalRegion) -> None:
+    _, address = region.start_cluster("settings", nodes=1, cpus=1, settings={"MaxJobCount": "20000"})
+    assert HeadNode(region, address).answer("scontrol show config | awk '$1 == \"MaxJobCount\" {print $3}'") == "20000"
+    region.stop_cluster("settings")
+
+
 def test_the_head_node_looks_as_on_aws(head: HeadNode) -> None:
     assert head.answer("id --user --name") == "ec2-user"
     assert head.answer("pwd") == "/home/ec2-user"

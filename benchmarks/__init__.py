@@ -1,0 +1,1 @@
+"""What the product costs, beside its peers, on a real Slurm and a real sshd."""
