@@ -6,7 +6,7 @@ import asyncio
 import secrets
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path, PurePosixPath
@@ -174,10 +174,9 @@ class Session:
         """
         data = input.encode() if isinstance(input, str) else input
         with _ssh_errors(self.address, self.ssh_conn_id):
-            process = await self.connection.create_process(
-                f'export PATH="{SLURM_BIN}:$PATH"; {command}', input=data or b"", encoding=None
-            )
+            process = await self.connection.create_process(f'export PATH="{SLURM_BIN}:$PATH"; {command}', encoding=None)
             try:
+                _give(process, data or b"")
                 ended = await asyncio.wait_for(process.wait(), timeout)
             except TimeoutError as error:
                 raise ConnectionLostError(
@@ -226,6 +225,13 @@ class Session:
     def where(self) -> str:
         """The head node, as a message names it."""
         return f"the head node {self.address.host} of {self.address.cluster_name}"
+
+
+def _give(process: asyncssh.SSHClientProcess[bytes], data: bytes) -> None:
+    """Write standard input. A command that ends without reading it is no lost connection: its status says more."""
+    with suppress(BrokenPipeError):
+        process.stdin.write(data)
+        process.stdin.write_eof()
 
 
 async def _remove(sftp: asyncssh.SFTPClient, path: str) -> None:
