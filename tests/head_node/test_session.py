@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,6 +37,23 @@ async def test_a_command_that_leaves_its_input_unread_is_judged_by_its_exit_stat
         for _ in range(5):
             done = await session.run("exit 3", input="x" * 20_000_000, check=False, timeout=20)
             assert done.exit_status == 3
+
+
+async def test_a_command_that_ends_before_it_reads_its_input_tells_its_status(sshd: Sshd, connection: str) -> None:
+    async with open_session(sshd.address, connection) as session:
+        create = session.connection.create_process
+
+        async def slow_create(*arguments: Any, **options: Any) -> Any:
+            given = options.pop("input", None)
+            process = await create(*arguments, **options)
+            await process.wait_closed()
+            if given is not None:
+                process.channel.write(given)
+            return process
+
+        session.connection.create_process = slow_create  # type: ignore[method-assign]
+        answer = await session.run("exit 93", input="is it installed?", check=False)
+    assert answer.exit_status == 93
 
 
 async def test_slurm_comes_first_on_the_path(sshd: Sshd, connection: str) -> None:

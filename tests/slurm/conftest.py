@@ -95,10 +95,19 @@ def tasks(head_node: HeadNodeAddress, tmp_path: Path) -> Tasks:
     return Tasks(head_node, tmp_path)
 
 
+@pytest.fixture
+def another_cluster(region: LocalRegion, connections: None, tmp_path: Path) -> Iterator[Tasks]:
+    """A cluster of one node for one test."""
+    name = f"alone-{uuid.uuid4().hex[:8]}"
+    region.start_cluster(name, nodes=1)
+    yield Tasks(find_head_node(name), tmp_path)
+    region.stop_cluster(name)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whatever uses a head node needs the region and Slurm."""
     here = Path(__file__).parent
     for item in items:
-        if item.path.is_relative_to(here) and "head_node" in getattr(item, "fixturenames", ()):
+        if item.path.is_relative_to(here) and {"head_node", "another_cluster"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.region)
             item.add_marker(pytest.mark.slurm)

@@ -7,17 +7,38 @@ import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from hpc.errors import ConfigurationError, ConnectionLostError, HeadNodeCommandError, JobRejectedError
+from hpc.errors import (
+    ConfigurationError,
+    ConnectionLostError,
+    HeadNodeCommandError,
+    JobFailedError,
+    JobRejectedError,
+)
 from hpc.head_node.address import HeadNodeAddress
 from hpc.head_node.session import Session, run_session
+from hpc.slurm.sensors import SlurmJobSensor
 from hpc.slurm.submission import PROGRAM, Submission, cancel_attempt, parse_answer
 
 from .conftest import SSH, TaskInstance, Tasks, on_head_node
 
 LONG = "sleep 300"
+
+
+def ended(tasks: Tasks, job: dict[str, Any]) -> dict[str, Any]:
+    """Wait for a job's end; return how it ended."""
+    sensor = SlurmJobSensor(
+        task_id="wait",
+        cluster_name=tasks.address.cluster_name,
+        head_node=tasks.address.as_dict(),
+        job=job,
+        deferrable=False,
+        waiter_delay=1,
+    )
+    return sensor.execute(TaskInstance().context)
 
 
 def jobs_named(address: HeadNodeAddress, token: str) -> list[str]:
@@ -72,8 +93,6 @@ def test_a_cleared_task_gets_a_new_attempt_and_the_old_one_dies_first(tasks: Tas
 
 
 def test_a_retry_after_a_failed_job_is_a_new_attempt_only_for_who_waited(tasks: Tasks) -> None:
-    from hpc.errors import JobFailedError
-
     ti = TaskInstance()
     waiting = tasks.operator("exit 3", deferrable=False)
     for attempt in (1, 2):
@@ -95,6 +114,69 @@ def test_a_retry_after_success_reports_it_again(tasks: Tasks) -> None:
     operator = tasks.operator("echo once >> ran", deferrable=False)
     assert operator.execute(ti.context) == operator.execute(ti.context)
     assert on_head_node(tasks.address, f"cat {operator.directory}/ran") == "once\n"
+
+
+# ------------------------------------------------------------------------------------------------ forgotten by Slurm
+FORGET = """
+rm -f /var/spool/slurmctld/job_state*; pkill -9 -x slurmctld; sleep 0.3
+until squeue --noheader >/dev/null 2>&1; do sleep 0.1; done
+"""
+
+
+def start_again(tasks: Tasks, job: dict[str, Any], **variables: object) -> str:
+    """Run what Slurm would run, once more; return its exit code."""
+    given = " ".join(f"SLURM_{name}={value}" for name, value in {"JOB_NODELIST": "n-1", **variables}.items())
+    command = f"cd {job['directory']}; env {given} bash {job['record_dir']}/job.sh {job['record_dir']} 0; echo $?"
+    return on_head_node(tasks.address, command).strip()
+
+
+def test_a_job_that_a_killed_slurmctld_has_forgotten_is_a_new_attempt(another_cluster: Tasks) -> None:
+    ti = TaskInstance()
+    operator = another_cluster.operator("#SBATCH --begin=now+5\necho once >> ran", wait_for_completion=False)
+    first = operator.execute(ti.context)
+    on_head_node(another_cluster.address, FORGET)
+    second = operator.execute(ti.context)
+    assert second["attempt"] == 2
+    assert operator.execute(ti.context) == second
+    # Should the first one start all the same, its script does not.
+    assert start_again(another_cluster, first, JOB_ID=77) == "120"
+    ended(another_cluster, second)
+    assert on_head_node(another_cluster.address, f"cat {operator.directory}/ran") == "once\n"
+
+
+def test_a_sweep_that_a_killed_slurmctld_has_forgotten_is_a_new_attempt(another_cluster: Tasks) -> None:
+    ti = TaskInstance()
+    sweep = {"points": [{"size": 1}, {"size": 2}]}
+    operator = another_cluster.operator("#SBATCH --begin=now+5\ntrue", wait_for_completion=False, sweep=sweep)
+    operator.execute(ti.context)
+    on_head_node(another_cluster.address, FORGET)
+    again = operator.execute(ti.context)
+    assert (again["attempt"], again["sent"]) == (2, 2)
+
+
+def test_what_may_still_run_is_not_given_up(another_cluster: Tasks) -> None:
+    ti = TaskInstance()
+    operator = another_cluster.operator("sleep 300", wait_for_completion=False)
+    job = operator.execute(ti.context)
+    deadline = time.monotonic() + 60
+    while "start" not in on_head_node(another_cluster.address, f"ls {job['record_dir']}"):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    on_head_node(another_cluster.address, FORGET)
+    assert operator.execute(ti.context) == job
+    on_head_node(another_cluster.address, f"echo terminated=1 >{job['record_dir']}/terminated")
+    assert operator.execute(ti.context)["attempt"] == 2
+
+
+def test_a_job_that_slurm_starts_again_after_its_end_does_not_run_again(tasks: Tasks) -> None:
+    job = tasks.submit("echo once >> ran; exit 3")
+    with pytest.raises(JobFailedError):
+        ended(tasks, job)
+    assert start_again(tasks, job, JOB_ID=job["job_id"]) == "3"
+    assert on_head_node(tasks.address, f"cat {job['directory']}/ran") == "once\n"
+    # Put back by a person: that is another matter.
+    assert start_again(tasks, job, JOB_ID=job["job_id"], RESTART_COUNT=1) == "3"
+    assert on_head_node(tasks.address, f"cat {job['directory']}/ran") == "once\nonce\n"
 
 
 # ------------------------------------------------------------------------------------------------ killed on the way

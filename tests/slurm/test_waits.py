@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -73,15 +71,6 @@ def ended(tasks: Tasks, job: dict[str, Any]) -> dict[str, Any]:
 
 def started(tasks: Tasks, job: dict[str, Any], **arguments: Any) -> dict[str, Any]:
     return sensor(tasks, SlurmAllocationSensor, job=job, **arguments).execute(NOBODY)
-
-
-@pytest.fixture
-def another_cluster(region: LocalRegion, connections: None, tmp_path: Path) -> Iterator[Tasks]:
-    """A cluster of one node for one test."""
-    name = f"alone-{uuid.uuid4().hex[:8]}"
-    region.start_cluster(name, nodes=1)
-    yield Tasks(find_head_node(name), tmp_path)
-    region.stop_cluster(name)
 
 
 # ------------------------------------------------------------------------------------------------ slow ends

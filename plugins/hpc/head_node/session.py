@@ -175,11 +175,8 @@ class Session:
         data = input.encode() if isinstance(input, str) else input
         with _ssh_errors(self.address, self.ssh_conn_id):
             process = await self.connection.create_process(f'export PATH="{SLURM_BIN}:$PATH"; {command}', encoding=None)
-            # A command that ends without reading its input is judged by its exit status.
-            with suppress(BrokenPipeError):
-                process.stdin.write(data or b"")
-                process.stdin.write_eof()
             try:
+                _give(process, data or b"")
                 ended = await asyncio.wait_for(process.wait(), timeout)
             except TimeoutError as error:
                 raise ConnectionLostError(
@@ -228,6 +225,13 @@ class Session:
     def where(self) -> str:
         """The head node, as a message names it."""
         return f"the head node {self.address.host} of {self.address.cluster_name}"
+
+
+def _give(process: asyncssh.SSHClientProcess[bytes], data: bytes) -> None:
+    """Write standard input. A command that ends without reading it is no lost connection: its status says more."""
+    with suppress(BrokenPipeError):
+        process.stdin.write(data)
+        process.stdin.write_eof()
 
 
 async def _remove(sftp: asyncssh.SFTPClient, path: str) -> None:

@@ -13,7 +13,8 @@ A request names a task's folder (`root`); its attempts are the folders attempt-1
 
 `series` tells a retry from a task that a person cleared: retries of one series want the same job, a higher series wants
 a new one. `again_after_failure` says whether a retry of the same series wants a new job when the last one has failed.
-An attempt that was cancelled on behalf of its own task is withdrawn: any retry wants a new one.
+An attempt that was cancelled on behalf of its own task is withdrawn: any retry wants a new one. So is one that Slurm
+has forgotten, as a slurmctld that was killed forgets what it took within its last seconds, if it cannot run any more.
 
 sbatch inherits the lock: when this program is killed while sbatch runs, the next one waits for its end before it looks.
 """
@@ -37,6 +38,8 @@ OVER = {
     *("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "BOOT_FAIL"),
     *("DEADLINE", "LAUNCH_FAILED", "RECONFIG_FAIL", "REVOKED"),
 }
+#: Seconds after which a job that Slurm sent SIGTERM is dead for sure: Slurm sends SIGKILL KillWait (30) seconds later.
+SURELY_DEAD = 90
 #: What sbatch says when slurmctld did not answer: the request is not wrong, and may even have been taken.
 UNAVAILABLE = (
     *("Unable to contact slurm controller", "Socket timed out", "Connection refused", "temporarily unable"),
@@ -88,6 +91,7 @@ class Attempt(NamedTuple):
     alive: bool
     failed: bool
     withdrawn: bool
+    forgotten: bool
 
 
 def main(verb: str, requests: List[Dict[str, Any]]) -> None:
@@ -156,7 +160,7 @@ def found(request: Dict[str, Any], last: Optional[Attempt]) -> Optional[Dict[str
         return None
     if last.series > request["series"]:
         raise SubmitError("stale", f"a newer request has started attempt {last.number} already")
-    if None in last.job_ids or last.withdrawn or (last.failed and request["again_after_failure"]):
+    if None in last.job_ids or last.withdrawn or last.forgotten or (last.failed and request["again_after_failure"]):
         return None
     return answer_of(request, last.number, last.parts, last.job_ids, how="found")
 
@@ -167,6 +171,8 @@ def clear_the_way(request: Dict[str, Any], last: Optional[Attempt]) -> int:
         return 1
     if last.series == request["series"] and None in last.job_ids and not last.withdrawn:
         return last.number  # it was recorded, but never sent, or not all of it
+    if last.forgotten:
+        give_up(record_of(request, last.number), last)
     make_sure_it_is_dead(last)
     return last.number + 1
 
@@ -202,6 +208,7 @@ def look_up(request: Dict[str, Any]) -> Optional[Attempt]:
         alive=alive,
         failed=not alive and (has_failed(record, parts) or bool(states - {"COMPLETED"})),
         withdrawn=(record / "withdrawn").exists(),
+        forgotten=not alive and is_forgotten(record, [part for part in parts if not queued[part.name]]),
     )
 
 
@@ -226,6 +233,33 @@ def has_failed(record: Path, parts: List[Part]) -> bool:
         return any(not name.endswith("=0") for name in list_names(record / "ends"))
     end = dict(line.split("=", 1) for line in read(record / "end").splitlines())
     return end.get("exit_code", "0") != "0"
+
+
+def open_ends(record: Path, parts: List[Part]) -> List[Path]:
+    """Return the records of the job, or of the elements, that have no end."""
+    ended = {name.partition("=")[0] for name in list_names(record / "ends")}
+    points = {str(part.offset + index) for part in parts for index in indices_of(part.array)}
+    places = [record / "elements" / point for point in points - ended] if points else [record]
+    return [place for place in places if not (place / "end").exists()]
+
+
+def may_run(place: Path) -> bool:
+    """Say of a job without an end whether it has begun and was not seen to die."""
+    terminated = read(place / "terminated").partition("=")[2].strip()
+    return (place / "owner").exists() and not (terminated and time.time() > int(terminated) + SURELY_DEAD)
+
+
+def is_forgotten(record: Path, parts: List[Part]) -> bool:
+    """Say of parts that Slurm does not know whether some have no end recorded, and none of those can still run."""
+    places = open_ends(record, parts) if parts else []
+    return bool(places) and not any(may_run(place) for place in places)
+
+
+def give_up(record: Path, last: Attempt) -> None:
+    """Withdraw an attempt that Slurm has forgotten: should it begin all the same, its wrapper ends it."""
+    write(record / "withdrawn", "")
+    if any(may_run(place) for place in open_ends(record, last.parts)):
+        raise SubmitError("unavailable", f"attempt {last.number} has begun, although Slurm had forgotten it")
 
 
 def in_queue(parts: List[Part]) -> Dict[str, List[Tuple[str, str]]]:

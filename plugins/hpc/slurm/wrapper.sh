@@ -30,6 +30,17 @@ if [ "$owner" != "$SLURM_JOB_ID" ]; then
     exit 120
 fi
 
+# A newer attempt was begun because Slurm had forgotten this one.
+if [ -e "$attempt/withdrawn" ]; then
+    echo "This attempt was given up; job $SLURM_JOB_ID ends here, without running the script." >&2
+    exit 120
+fi
+# A slurmctld that was killed may start a job again that has run already: the end that it had stands.
+if [ -e "$record/end" ] && [ ! -e "$record/terminated" ] &&
+    grep -qx "restarts=${SLURM_RESTART_COUNT:-0}" "$record/start"; then
+    exit "$(sed -n 's/^exit_code=//p' "$record/end")"
+fi
+
 continued=$(cat "$record/continued" 2>/dev/null || echo 0)
 rm -f "$record/end" "$record/terminated"
 if [ -n "${POINT:-}" ]; then rm -f "$attempt/ends/$POINT="*; fi
