@@ -11,21 +11,18 @@ import pytest
 import yaml
 from airflow.sdk import CronTriggerTimetable, MultipleCronTriggerTimetable
 
+from hpc import PROJECT_ROOT
 from hpc.config import (
-    PROJECT_ROOT,
     SIMULATIONS_DIR,
-    BooleanParameter,
-    IntegerParameter,
     KeepFor,
     Schedule,
     SimulationConfig,
     SimulationFileError,
     Site,
-    StringParameter,
     load_simulation,
     load_simulations,
-    parameter_schema,
 )
+from hpc.parameters import BooleanParameter, IntegerParameter, StringParameter, parameter_schema
 
 
 class OfOurOwn(CronTriggerTimetable):

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from airflow.sdk import BaseSensorOperator
 
-from hpc.config import PROJECT_ROOT
+from hpc import PROJECT_ROOT
 
 READ = """
 import json, sys

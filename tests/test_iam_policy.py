@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from hpc.config import PROJECT_ROOT
+from hpc import PROJECT_ROOT
 
 if TYPE_CHECKING:
     from hpc.cluster.install import Environment

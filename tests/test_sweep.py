@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import hpc.config
-from hpc.config import BooleanParameter, IntegerParameter, NumberParameter, Parameter, StringParameter
 from hpc.errors import ConfigurationError
+from hpc.parameters import BooleanParameter, IntegerParameter, NumberParameter, Parameter, StringParameter
 from hpc.sweep import MAX_POINTS, Spaced, Sweep, parse_sweep, points, points_csv, sweep_form_schema
 from tests.test_config import document, problems
 

@@ -6,9 +6,7 @@ remedy; nothing falls back to a default.
 
 from __future__ import annotations
 
-import difflib
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import date, timedelta
 from pathlib import Path, PurePosixPath
 from pkgutil import resolve_name
@@ -21,7 +19,6 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     PlainSerializer,
     StringConstraints,
@@ -31,14 +28,14 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_core import ErrorDetails
 
+from hpc import PROJECT_ROOT
 from hpc.durations import parse_duration, parse_walltime
 from hpc.errors import ConfigurationError
+from hpc.parameters import Model, Parameter
+from hpc.problems import describe, did_you_mean
 from hpc.sweep import Sweep, check_points
 
-#: The checkout or deployment: the folder that holds plugins/, config/ and include/.
-PROJECT_ROOT = Path(__file__).resolve().parents[2]
 SIMULATIONS_DIR = PROJECT_ROOT / "config" / "simulations"
 CLUSTERS_DIR = PROJECT_ROOT / "config" / "clusters"
 JOB_SCRIPTS_DIR = PROJECT_ROOT / "include" / "job_scripts"
@@ -130,109 +127,7 @@ BucketName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]{1,61
 KeyPrefix = Annotated[str, StringConstraints(pattern=r"^[\w!.*'()-]+(/[\w!.*'()-]+)*$", max_length=512)]
 ConnectionId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:-]+$", max_length=200)]
 AlarmName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,127}$")]
-#: JSON has no infinity and no NaN, and neither does a trigger form.
-Finite = Annotated[float, Field(allow_inf_nan=False)]
 Memory = Annotated[str, StringConstraints(pattern=r"^\d+[KMGT]?$")]
-
-
-class Model(BaseModel):
-    """Frozen, and closed to keys that it does not know."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-# ------------------------------------------------------------------------------------------------ job parameters
-class _Parameter(Model):
-    description: str = Field("", description="Shown beside the field of the trigger form.")
-
-
-def _check_bounds(value: float, minimum: float | None, maximum: float | None) -> None:
-    if minimum is not None and value < minimum:
-        raise ValueError(f"default = {value}: is less than the minimum, {minimum}")
-    if maximum is not None and value > maximum:
-        raise ValueError(f"default = {value}: is more than the maximum, {maximum}")
-
-
-class IntegerParameter(_Parameter):
-    """A whole number."""
-
-    type: Literal["integer"]
-    default: int
-    minimum: int | None = None
-    maximum: int | None = None
-
-    @model_validator(mode="after")
-    def _default_fits(self) -> IntegerParameter:
-        _check_bounds(self.default, self.minimum, self.maximum)
-        return self
-
-
-class NumberParameter(_Parameter):
-    """A floating point number."""
-
-    type: Literal["number"]
-    default: Finite
-    minimum: Finite | None = None
-    maximum: Finite | None = None
-
-    @model_validator(mode="after")
-    def _default_fits(self) -> NumberParameter:
-        _check_bounds(self.default, self.minimum, self.maximum)
-        return self
-
-
-class StringParameter(_Parameter):
-    """A text. It reaches the job byte for byte; the job script has to quote it."""
-
-    type: Literal["string"]
-    default: str
-    pattern: str | None = Field(None, description="A regular expression that the whole value has to match.")
-    max_length: int = Field(1024, ge=1, le=65_536)
-    enum: tuple[str, ...] | None = Field(None, description="The values to choose from.")
-
-    @model_validator(mode="after")
-    def _default_fits(self) -> StringParameter:
-        if self.enum is not None and self.default not in self.enum:
-            raise ValueError(f"default = {self.default!r}: is not one of {', '.join(self.enum)}")
-        if len(self.default) > self.max_length:
-            raise ValueError(f"default = {self.default!r}: is longer than max_length, {self.max_length}")
-        try:
-            matches = re.search(self.whole_pattern, self.default)
-        except re.error as error:
-            raise ValueError(f"pattern = {self.pattern!r}: is no regular expression: {error}") from error
-        if not matches:
-            raise ValueError(f"default = {self.default!r}: does not match the pattern {self.pattern}")
-        return self
-
-    @property
-    def whole_pattern(self) -> str:
-        """The pattern as JSON Schema takes it, which only searches; Python's `$` would let a line end through."""
-        # A NUL cannot be in an environment variable, so it is refused before the job exists.
-        return r"^[^\x00]*$" if self.pattern is None else rf"^(?:{self.pattern})$(?!\n)"
-
-
-class BooleanParameter(_Parameter):
-    """A switch. The job sees `true` or `false`."""
-
-    type: Literal["boolean"]
-    default: bool
-
-
-Parameter = Annotated[
-    IntegerParameter | NumberParameter | StringParameter | BooleanParameter, Field(discriminator="type")
-]
-
-
-def parameter_schema(parameter: Parameter) -> dict[str, Any]:
-    """Return the JSON Schema that Airflow checks a trigger's value against, default left out."""
-    schema: dict[str, Any] = {"type": parameter.type}
-    if isinstance(parameter, IntegerParameter | NumberParameter):
-        bounds = {"minimum": parameter.minimum, "maximum": parameter.maximum}
-        schema |= {name: bound for name, bound in bounds.items() if bound is not None}
-    if isinstance(parameter, StringParameter):
-        schema |= {"pattern": parameter.whole_pattern, "maxLength": parameter.max_length}
-        schema |= {"enum": list(parameter.enum)} if parameter.enum else {}
-    return schema
 
 
 # ------------------------------------------------------------------------------------------------ parts of a simulation
@@ -559,7 +454,7 @@ def load_simulation(file: Path) -> SimulationConfig:
     try:
         simulation = SimulationConfig.model_validate(document)
     except ValidationError as error:
-        raise SimulationFileError(file, [describe(problem) for problem in error.errors()]) from error
+        raise SimulationFileError(file, [describe(problem, _known_keys()) for problem in error.errors()]) from error
     if simulation.name != file.stem:
         raise SimulationFileError(file, [f"name = {simulation.name!r}: must be the file's name, {file.stem!r}"])
     return simulation
@@ -574,34 +469,6 @@ def load_simulations(directory: Path = SIMULATIONS_DIR) -> Iterator[SimulationCo
             yield error
         except Exception as error:  # whatever it is, it is this file's alone
             yield SimulationFileError(file, [f"cannot be read: {type(error).__name__}: {error}"])
-
-
-def describe(problem: ErrorDetails, known: Iterable[str] | None = None) -> str:
-    """Return one of pydantic's problems as `path = value: what is wrong and what would be right`.
-
-    `known` are the keys that a wrong one may be meant for; a simulation's when left out.
-    """
-    # A union's branch and a discriminator's tag stand in `loc` between the keys; a reader of the file knows neither.
-    path = ".".join(str(part) for part in problem["loc"] if not _is_branch(part)) or "(the whole file)"
-    message = problem["msg"].removeprefix("Value error, ")
-    if problem["type"] == "extra_forbidden":
-        return f"{path}: there is no such key{did_you_mean(str(problem['loc'][-1]), known or _known_keys())}"
-    if problem["type"] == "missing":
-        return f"{path}: is missing, and has to be there"
-    if isinstance(problem["input"], Mapping):
-        return f"{path}: {message}"
-    return f"{path} = {problem['input']!r}: {message}"
-
-
-def _is_branch(part: int | str) -> bool:
-    tags = {"integer", "number", "string", "boolean"}
-    return isinstance(part, str) and (part in tags or bool(re.match(r"(literal|function|Export|KeepFor)\b", part)))
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return the end of a sentence that names the known word that is meant; empty when none is near."""
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean {close[0]}?" if close else ""
 
 
 def _known_keys() -> set[str]:

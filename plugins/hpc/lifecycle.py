@@ -41,14 +41,14 @@ from hpc.config import (
     Schedule,
     SimulationConfig,
     SimulationFileError,
-    did_you_mean,
     load_simulations,
-    parameter_schema,
 )
 from hpc.durations import format_duration, format_walltime
 from hpc.errors import ConfigurationError
 from hpc.head_node.operators import HeadNodeConnectOperator
 from hpc.monitoring.sensors import CloudWatchAlarmSensor
+from hpc.parameters import parameter_schema
+from hpc.problems import did_you_mean
 from hpc.report import RunReportOperator, describe_simulation
 from hpc.results.operators import ResultsOnPremisesOperator, ResultsToS3Operator
 from hpc.site import site

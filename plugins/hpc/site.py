@@ -9,8 +9,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from hpc.config import Site, describe, did_you_mean
+from hpc.config import Site
 from hpc.errors import ConfigurationError
+from hpc.problems import describe, did_you_mean
 
 VARIABLE = "hpc_site"
 REMEDY = f"set the Airflow Variable {VARIABLE}, a JSON object; docs/running-on-aws.md lists its keys"

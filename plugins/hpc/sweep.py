@@ -30,10 +30,13 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from hpc import PROJECT_ROOT
 from hpc.errors import ConfigurationError
+from hpc.parameters import parameter_schema
+from hpc.problems import describe
 
 if TYPE_CHECKING:
-    from hpc.config import Parameter
+    from hpc.parameters import Parameter
 
 #: A point is a job and a folder of its own.
 MAX_POINTS = 10_000
@@ -136,8 +139,6 @@ class Sweep(_Model):
     @classmethod
     def _can_be_read(cls, name: str | None) -> str | None:
         if name is not None:
-            from hpc.config import PROJECT_ROOT
-
             file = (PROJECT_ROOT / name).resolve()
             if not file.is_relative_to(PROJECT_ROOT) or file.suffix != ".csv":
                 raise ValueError("must be a .csv file of the repository, for example include/inputs/points.csv")
@@ -210,8 +211,6 @@ def _rows(kind: str, rows: Sequence[tuple[_Path, Mapping[str, Any]]], reading: _
 
 
 def _csv_rows(name: str, reading: _Reading) -> Iterator[tuple[_Path, dict[str, str]]]:
-    from hpc.config import PROJECT_ROOT
-
     path = ("csv",)
     try:
         with (PROJECT_ROOT / name).open(encoding="utf-8-sig", newline="") as file:
@@ -369,8 +368,6 @@ def sweep_form_schema(parameters: Mapping[str, Parameter]) -> dict[str, Any]:
     length, and values between the ends of a spacing. A form cannot name a file: it would be read with the rights of
     Airflow, not of the user.
     """
-    from hpc.config import parameter_schema
-
     values = {name: parameter_schema(parameter) for name, parameter in parameters.items()}
     axes = _closed({name: _axis_schema(value) for name, value in values.items()}) | {"minProperties": 1}
     point = _closed(values) | {"minProperties": 1}
@@ -435,7 +432,5 @@ def parse_sweep(value: object, parameters: Mapping[str, Parameter]) -> Sweep | N
 
 
 def _told(error: ValidationError) -> ConfigurationError:
-    from hpc.config import describe
-
-    lines = [describe({**problem, "loc": ("sweep", *problem["loc"])}) for problem in error.errors()]
+    lines = [describe({**problem, "loc": ("sweep", *problem["loc"])}, Sweep.model_fields) for problem in error.errors()]
     return ConfigurationError("\n".join(lines))

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from hpc.config import JOB_SCRIPTS_DIR, PROJECT_ROOT, SIMULATIONS_DIR, InputFile, SimulationConfig, load_simulation
+from hpc import PROJECT_ROOT
+from hpc.config import JOB_SCRIPTS_DIR, SIMULATIONS_DIR, InputFile, SimulationConfig, load_simulation
 
 MACHINE_PATH = "/usr/bin:/bin"
 INPUTS = PROJECT_ROOT / "include" / "inputs"

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from hpc import PROJECT_ROOT
 from hpc.cluster.install import Environment
 from hpc.cluster.template import render_template
-from hpc.config import CLUSTERS_DIR, JOB_SCRIPTS_DIR, PROJECT_ROOT, SIMULATIONS_DIR, load_simulation
+from hpc.config import CLUSTERS_DIR, JOB_SCRIPTS_DIR, SIMULATIONS_DIR, load_simulation
 
 SIMULATIONS = ("cylinder_flow", "ising_2d", "ising_sweep", "lj_melt")
 SITE = {

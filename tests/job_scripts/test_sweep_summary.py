@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from hpc.config import IntegerParameter, NumberParameter, Parameter, StringParameter
+from hpc.parameters import IntegerParameter, NumberParameter, Parameter, StringParameter
 from hpc.sweep import Sweep, points, points_csv
 from tests.job_scripts.conftest import INPUTS, JOB_SCRIPTS_DIR, MACHINE_PATH, bash, job_environment, png_size
 

@@ -270,7 +270,7 @@ def test_a_quota_is_told_from_no_capacity(another_cluster: Tasks, region: LocalR
 
 
 def test_a_stopped_fleet_is_told_from_a_busy_cluster(another_cluster: Tasks) -> None:
-    job = another_cluster.submit("#SBATCH --begin=now+15\ntrue")  # time enough to stop the fleet before
+    job = another_cluster.submit("#SBATCH --begin=now+8\ntrue")  # time enough to stop the fleet before
     on_head_node(another_cluster.address, "scontrol update partitionname=compute state=inactive")
     with pytest.raises(CapacityError, match=r"(?s)PartitionInactive.*update-compute-fleet"):
         started(another_cluster, job, capacity_grace=timedelta(seconds=1))
@@ -279,7 +279,7 @@ def test_a_stopped_fleet_is_told_from_a_busy_cluster(another_cluster: Tasks) -> 
 
 
 def test_a_job_without_capacity_moves_to_the_next_partition(another_cluster: Tasks) -> None:
-    job = another_cluster.submit("#SBATCH --begin=now+15\ntrue")
+    job = another_cluster.submit("#SBATCH --begin=now+8\ntrue")
     second = "scontrol create partitionname=ondemand nodes=$(sinfo --noheader --format=%N) state=up"
     on_head_node(another_cluster.address, f"{second} && scontrol update partitionname=compute state=down")
     grace = timedelta(seconds=1)
@@ -291,7 +291,7 @@ def test_a_job_without_capacity_moves_to_the_next_partition(another_cluster: Tas
 
 
 def test_a_stopped_fleet_is_started_once(another_cluster: Tasks) -> None:
-    job = another_cluster.submit("#SBATCH --begin=now+15\ntrue")
+    job = another_cluster.submit("#SBATCH --begin=now+8\ntrue")
     on_head_node(another_cluster.address, "scontrol update partitionname=compute state=inactive")
     asked: list[str] = []
 

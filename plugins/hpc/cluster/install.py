@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpc.config import PROJECT_ROOT
+from hpc import PROJECT_ROOT
 from hpc.errors import ConfigurationError, HpcError
 
 LOCK_FILE = PROJECT_ROOT / "requirements-parallelcluster.lock"

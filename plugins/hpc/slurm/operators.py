@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
-from hpc.config import PROJECT_ROOT
+from hpc import PROJECT_ROOT
 from hpc.errors import ConfigurationError
 from hpc.head_node.address import HeadNodeAddress, head_node_of
 from hpc.head_node.links import DcvLink

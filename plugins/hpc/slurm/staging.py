@@ -14,8 +14,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
+from hpc import PROJECT_ROOT
 from hpc.aws_errors import aws_errors
-from hpc.config import PROJECT_ROOT
 from hpc.errors import ConfigurationError
 from hpc.head_node.session import Session
 from hpc.head_node.shell import quote

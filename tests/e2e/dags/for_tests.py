@@ -5,8 +5,9 @@ One on a schedule, one whose job fails, one with nothing but a greeting to compu
 
 from pathlib import Path
 
-from hpc.config import SIMULATIONS_DIR, Job, Schedule, StringParameter, load_simulation
+from hpc.config import SIMULATIONS_DIR, Job, Schedule, load_simulation
 from hpc.lifecycle import build_dag
+from hpc.parameters import StringParameter
 
 shipped = load_simulation(SIMULATIONS_DIR / "ising_2d.yaml").model_copy(update={"postprocess": None, "schedule": None})
 
