@@ -267,13 +267,10 @@ def send(request: Dict[str, Any], number: int, lock: int) -> Dict[str, Any]:
 def prepare_record(request: Dict[str, Any], number: int, folder: Path) -> None:
     """Fill the folder of an attempt: what will be sent, and in which parts."""
     parts = [Part(f"{request['job_name']}{number}", 0, "")]
+    folder.mkdir(exist_ok=True)
     if request["points"]:
         parts = parts_of(request, number, points_to_compute(request))
-        for part in parts:
-            for index in indices_of(part.array):
-                (folder / "elements" / str(part.offset + index)).mkdir(parents=True, exist_ok=True)
         (folder / "ends").mkdir(exist_ok=True)
-    folder.mkdir(exist_ok=True)
     for name, text in {**request["files"], "series": str(request["series"]), "parts": json.dumps(parts)}.items():
         write(folder / name, text)
     (folder / "script").chmod(0o700)
