@@ -20,7 +20,6 @@ from hpc.slurm.script import SlurmRequest
 from hpc.slurm.submission import PROGRAM, Accepted, Submission, parse_answer
 from local_aws.testing import LocalRegion
 
-NAME = "benchmark"
 SSH = "hpc_head_node"
 #: The same head node as the SSH provider's own hook wants it: host key in the connection.
 PEERS_SSH = "peers_head_node"
@@ -49,6 +48,10 @@ class BenchmarkCluster:
         daemons = [process.pid for process in ours if process.name == "sshd"]
         return proc.tree(everything, daemons), [process for process in ours if process.name == "slurmctld"]
 
+    def stop(self) -> None:
+        """End it with all its jobs."""
+        self.region.stop_cluster(self.address.cluster_name)
+
     def run(self, work: Callable[[Session], Awaitable[Any]]) -> Any:
         """Open a session, await `work` with it, and return its answer."""
 
@@ -71,9 +74,9 @@ class BenchmarkCluster:
         return str(self.run(lambda session: session.run(text, **options)).stdout)
 
 
-def start(region: LocalRegion, settings: dict[str, str]) -> BenchmarkCluster:
+def start(region: LocalRegion, name: str, settings: dict[str, str]) -> BenchmarkCluster:
     """Start the cluster, and let Airflow's connections of this process and its children lead to it."""
-    region.start_cluster(NAME, nodes=1, cpus=CPUS, settings=settings)
+    region.start_cluster(name, nodes=1, cpus=CPUS, settings=settings)
     aws = {"endpoint_url": region.endpoint_url, "region_name": region.region}
     os.environ["AIRFLOW_CONN_AWS_DEFAULT"] = json.dumps(
         {"conn_type": "aws", "login": region.access_key_id, "password": region.secret_access_key, "extra": aws}
@@ -81,7 +84,7 @@ def start(region: LocalRegion, settings: dict[str, str]) -> BenchmarkCluster:
     ssh = {"conn_type": "ssh", "login": region.ssh_user, "port": region.ssh_port}
     key = {"key_file": str(region.private_key)}
     os.environ["AIRFLOW_CONN_HPC_HEAD_NODE"] = json.dumps({**ssh, "extra": key})
-    address = find_head_node(NAME)
+    address = find_head_node(name)
     pinned = {**key, "host_key": address.host_keys[0]}
     os.environ["AIRFLOW_CONN_PEERS_HEAD_NODE"] = json.dumps({**ssh, "host": address.host, "extra": pinned})
     return BenchmarkCluster(region, address)
@@ -120,7 +123,7 @@ def submit_jobs(cluster: BenchmarkCluster, names: Sequence[str], script: str) ->
         for begin in range(0, len(names), BATCH):
             batch = [submission(name, script) for name in names[begin : begin + BATCH]]
             for each, taken in zip(batch, await submit(session, batch), strict=True):
-                jobs.append(each.places.submitted(NAME, taken.attempt, taken.job_id))
+                jobs.append(each.places.submitted(cluster.address.cluster_name, taken.attempt, taken.job_id))
         return jobs
 
     return list(cluster.run(work))

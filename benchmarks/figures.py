@@ -18,11 +18,11 @@ from local_aws.testing import LocalRegion
 
 PEERS = {"ssh": plan.SSH_OPERATOR, "squeue": plan.SQUEUE}
 #: Our pause has grown to its longest when nothing has changed for ten times as long (`hpc.pacing`).
-SETTLED = 10.5
+SETTLED = 10.2
 #: Seconds that a way to wait has until each of its triggers had an answer.
-PATIENCE = {"ours": 60.0, "ssh": 75.0, "squeue": 30.0}
-#: Intervals for which the peers are measured, and rounds of ours, without and with targets.
-PEERS_INTERVALS, ROUNDS, BOUND_ROUNDS = 2, 3, 6
+PATIENCE = {"ours": 60.0, "ssh": 45.0, "squeue": 30.0}
+#: With fewer jobs, their memory is lost in that of the process.
+JOBS_THAT_WEIGH = 100
 
 
 def measure(options: argparse.Namespace, scratch: Path, began: float) -> list[Row]:
@@ -33,19 +33,20 @@ def measure(options: argparse.Namespace, scratch: Path, began: float) -> list[Ro
 
     rows: list[Row] = []
     with LocalRegion(scratch / "region") as region:
-        cluster = start(region, {"MaxJobCount": str(plan.MOST_JOBS)})
+        cluster = start(region, "waiting", {"MaxJobCount": str(plan.MOST_JOBS)})
         say("the cluster is up")
         held: list[SubmittedJob] = []
         for size in options.sizes:
             held += submit_jobs(cluster, [f"held-{number}" for number in range(len(held), size - plan.ENDING)], HELD)
             say(f"{len(held)} jobs are held")
             rows += waiting_rows(size, wait_for(cluster, held, size, options, scratch, say))
+        cluster.stop()
         if options.jobs:
+            cluster = start(region, "submitting", {"MaxJobCount": str(plan.MOST_JOBS)})  # without 10,000 ended jobs
             loop, array = (
                 compare(cluster, options.jobs, options.rounds, as_array=each, say=say) for each in (False, True)
             )
             rows += submitting_rows(options.jobs, loop, array)
-        cluster.command("scancel --user=$(id -un)")
     say("done")
     return rows
 
@@ -80,12 +81,12 @@ def wait_for(
             ours = wait
             wait.triggerer.hold()
         else:
-            found[kind] = wait.finish(PEERS_INTERVALS * options.interval)
+            found[kind] = wait.finish()
             say(f"{size} jobs, {kind}: {found[kind]}")
     if ours is not None:
         time.sleep(max(0.0, ours.settled + SETTLED * options.interval - time.monotonic()))
         ours.triggerer.go_on()
-        found["ours"] = ours.finish((BOUND_ROUNDS if size == plan.BOUND else ROUNDS) * options.interval)
+        found["ours"] = ours.finish()
         say(f"{size} jobs, ours: {found['ours']}")
     return found
 
@@ -101,6 +102,10 @@ def waiting_rows(size: int, found: Mapping[str, Waited]) -> list[Row]:
 
     is_bound = size == plan.BOUND
     commands, core = 60 / plan.INTERVAL, 0.05 * 60
+    memory = [
+        row("memory of the triggerer", "kB a job", lambda waited: waited.memory, "<= 20" if is_bound else None),
+        row("memory of sshd", "kB a job", lambda waited: waited.sshd_memory),
+    ]
     return [
         row("jobs with an answer", "jobs", lambda waited: waited.answered, f">= {size}"),
         row("remote commands", "a minute", lambda waited: waited.rates.commands, f"<= {commands:g}"),
@@ -112,8 +117,7 @@ def waiting_rows(size: int, found: Mapping[str, Waited]) -> list[Row]:
         ),
         row("CPU of sshd and what it runs", "s a minute", lambda waited: waited.rates.sshd),
         row("CPU of slurmctld", "s a minute", lambda waited: waited.rates.slurmctld),
-        row("memory of the triggerer", "kB a job", lambda waited: waited.memory, "<= 20" if is_bound else None),
-        row("memory of sshd", "kB a job", lambda waited: waited.sshd_memory),
+        *(memory if size >= JOBS_THAT_WEIGH else []),
         row("longest delay of an end", "s", lambda waited: waited.longest_delay, f"<= {plan.INTERVAL:g}"),
         row("median delay of an end", "s", lambda waited: median(waited.delays)),
     ]

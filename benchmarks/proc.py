@@ -31,9 +31,9 @@ def parse_stat(text: str) -> Process:
     return Process(int(pid), name, int(fields[1]), user + system, reaped_user + reaped_system)
 
 
-def parse_pss(text: str) -> int:
-    """Return the kB of `smaps_rollup`'s Pss: memory that is shared counts in parts."""
-    found = re.search(r"^Pss:\s+(\d+) kB", text, re.MULTILINE)
+def parse_memory(text: str, name: str) -> int:
+    """Return the kB of a line of `smaps_rollup`: Rss, or Pss, in which memory that is shared counts in parts."""
+    found = re.search(rf"^{name}:\s+(\d+) kB", text, re.MULTILINE)
     return int(found[1]) if found else 0
 
 
@@ -64,10 +64,10 @@ def tree(processes: dict[int, Process], roots: Iterable[int]) -> list[Process]:
     return list(found.values())
 
 
-def pss(pid: int) -> int:
-    """Return a process's share of memory in kB; 0 once it is gone."""
+def memory(pid: int, name: str) -> int:
+    """Return the Rss or Pss of a process in kB; 0 once it is gone."""
     try:
-        return parse_pss(Path(f"/proc/{pid}/smaps_rollup").read_text())
+        return parse_memory(Path(f"/proc/{pid}/smaps_rollup").read_text(), name)
     except (FileNotFoundError, ProcessLookupError):
         return 0
 

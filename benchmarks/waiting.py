@@ -21,6 +21,8 @@ from benchmarks.cluster import PEERS_SSH, SSH, BenchmarkCluster, end_jobs, ends
 from hpc.slurm.identity import SubmittedJob
 
 ROOT = Path(__file__).parent.parent
+#: Intervals for which we are measured, and the peers, who do more in each.
+INTERVALS, PEERS_INTERVALS = 5, 2
 #: kB that this computer has to keep for others.
 LEAST_MEMORY = 4 * 2**20
 
@@ -121,7 +123,7 @@ class Triggerer:
         self._answers: queue.Queue[dict[str, Any]] = queue.Queue()
         threading.Thread(target=self._listen, daemon=True).start()
         self._answers.get(timeout=60)
-        self.baseline = proc.pss(self.pid)
+        self.baseline = proc.memory(self.pid, "Rss")
 
     def _listen(self) -> None:
         for line in self._process.stdout or ():
@@ -189,21 +191,27 @@ def rates(before: Snapshot, after: Snapshot, commands: float) -> Rates:
     )
 
 
-def rates_by_rounds(triggerer: Triggerer, cluster: BenchmarkCluster, rounds: int, patience: float) -> Rates:
-    """Measure from the begin of one command to that of the one `rounds` later: a minute has too few of them."""
+def rates_by_rounds(triggerer: Triggerer, cluster: BenchmarkCluster, interval: float, patience: float) -> Rates:
+    """Measure INTERVALS intervals, from the begin of a command to that of the last within them.
 
-    def next_command(number: int) -> tuple[int, float]:
-        deadline = time.monotonic() + patience
-        while not triggerer.commands or triggerer.commands[-1][0] < number:
-            if time.monotonic() > deadline:
-                raise RuntimeError(f"no command within {patience} s")
-            time.sleep(0.02)
-        return triggerer.commands[-1]
-
-    first, begun = next_command(triggerer.commands[-1][0] + 1)
-    before = snapshot(triggerer, cluster)
-    last, ended = next_command(first + rounds)
-    return rates(before, snapshot(triggerer, cluster), (last - first) / (ended - begun))
+    The commands are those that were begun in these intervals; CPU seconds are of the whole rounds among them.
+    """
+    known, limit = len(triggerer.commands), time.monotonic() + patience
+    while len(triggerer.commands) == known:
+        if time.monotonic() > limit:
+            raise RuntimeError(f"no command within {patience} s")
+        time.sleep(0.02)
+    begin = triggerer.commands[-1][1]
+    before = after = snapshot(triggerer, cluster)
+    known = len(triggerer.commands)
+    while time.monotonic() < begin + INTERVALS * interval:
+        time.sleep(0.02)
+        if len(triggerer.commands) > known:
+            after, known = snapshot(triggerer, cluster), len(triggerer.commands)
+    if after is before:
+        raise RuntimeError(f"no whole round within {INTERVALS} intervals")
+    commands = sum(begin < at <= begin + INTERVALS * interval for _, at in triggerer.commands)
+    return rates(before, after, commands / (INTERVALS * interval))
 
 
 def rates_by_time(triggerer: Triggerer, cluster: BenchmarkCluster, seconds: float) -> Rates:
@@ -254,8 +262,8 @@ class Wait:
         self.told = self.triggerer.start_all(len(self.jobs), patience)
         self.settled = time.monotonic()
         watched = max(1, self.told["answered"] - 1)
-        self.memory = (proc.pss(self.triggerer.pid) - self.triggerer.baseline) / watched
-        self.sshd_memory = sum(map(proc.pss, self._sshd_sessions() - before)) / (watched + 1)
+        self.memory = (proc.memory(self.triggerer.pid, "Rss") - self.triggerer.baseline) / watched
+        self.sshd_memory = sum(proc.memory(pid, "Pss") for pid in self._sshd_sessions() - before) / (watched + 1)
 
     def _sshd_sessions(self) -> set[int]:
         return {process.pid for process in self.cluster.processes()[0] if process.name == "sshd"}
@@ -266,15 +274,14 @@ class Wait:
         while self._sshd_sessions() - self._sessions_before and time.monotonic() < deadline:
             time.sleep(0.2)
 
-    def finish(self, seconds: float) -> Waited:
+    def finish(self) -> Waited:
         """Measure the steady state, then the delays, and end the process."""
         try:
             if self.kind == "ours":
-                rounds = max(1, round(seconds / self.interval))
-                rates = rates_by_rounds(self.triggerer, self.cluster, rounds, 5 * self.interval + 60)
+                rates = rates_by_rounds(self.triggerer, self.cluster, self.interval, 5 * self.interval + 60)
             else:
-                rates = rates_by_time(self.triggerer, self.cluster, seconds)
-            patience = 1.5 * self.interval + 5
+                rates = rates_by_time(self.triggerer, self.cluster, PEERS_INTERVALS * self.interval)
+            patience = 1.5 * self.interval
             delays, unseen = measure_delays(self.triggerer, self.cluster, self.ending, self.interval, patience)
             told = self.triggerer.order("count")
         finally:

@@ -313,13 +313,10 @@ def send(request: Dict[str, Any], number: int, lock: int) -> Dict[str, Any]:
 def prepare_record(request: Dict[str, Any], number: int, folder: Path) -> None:
     """Fill the folder of an attempt: what will be sent, and in which parts."""
     parts = [Part(f"{request['job_name']}{number}", 0, "")]
+    folder.mkdir(exist_ok=True)
     if request["points"]:
         parts = parts_of(request, number, points_to_compute(request))
-        for part in parts:
-            for index in indices_of(part.array):
-                (folder / "elements" / str(part.offset + index)).mkdir(parents=True, exist_ok=True)
         (folder / "ends").mkdir(exist_ok=True)
-    folder.mkdir(exist_ok=True)
     for name, text in {**request["files"], "series": str(request["series"]), "parts": json.dumps(parts)}.items():
         write(folder / name, text)
     (folder / "script").chmod(0o700)
@@ -342,7 +339,7 @@ def send_part(request: Dict[str, Any], number: int, record: Path, part: Part, lo
     if not job_id:
         kind = "unavailable" if any(text in sent.stderr for text in UNAVAILABLE) else "rejected"
         raise SubmitError(kind, sent.stderr.strip() or f"sbatch ended with {sent.returncode} and said nothing")
-    write(record / f"job_id.{part.offset}", job_id)
+    write(record / f"job_id.{part.offset}", job_id, sync=False)  # Slurm and the job itself know it, too
     return int(job_id), sent.stderr.strip()
 
 
@@ -429,7 +426,7 @@ def watch(request: Dict[str, Any]) -> Dict[str, Any]:
         jobs[key] = {**job, "told": None}
     queue = run(["squeue", "--noheader", "--states=all", "--array", "--format=" + SEPARATOR.join(QUEUE_FIELDS)])
     if queue.returncode != 0:
-        write(file, json.dumps(notes))
+        write(file, json.dumps(notes), sync=False)
         return {"unknown": queue.stderr.strip()[-500:]}
     rows = parse_queue(queue.stdout)
     sights = {key: look(job, rows) for key, job in jobs.items()}
@@ -440,7 +437,7 @@ def watch(request: Dict[str, Any]) -> Dict[str, Any]:
         nodes = run(["sinfo", "--noheader", "--format=" + SEPARATOR.join(NODE_FIELDS)]).stdout
         if nodes != notes["nodes"]:
             notes["nodes"] = answer["nodes"] = nodes
-    write(file, json.dumps(notes))
+    write(file, json.dumps(notes), sync=False)
     return answer
 
 
@@ -601,13 +598,14 @@ def read(path: Path) -> str:
         return ""
 
 
-def write(path: Path, text: str) -> None:
-    """Write a file that appears whole or not at all."""
+def write(path: Path, text: str, sync: bool = True) -> None:
+    """Write a file that appears whole or not at all; without `sync`, one that may be empty after a loss of power."""
     part = path.with_name(f".{path.name}.part")
     with part.open("wb") as file:
         file.write(text.encode("utf-8"))
         file.flush()
-        os.fsync(file.fileno())
+        if sync:
+            os.fsync(file.fileno())
     part.rename(path)
 
 

@@ -9,7 +9,7 @@ if [ -n "${SLURM_ARRAY_TASK_ID:-}" ]; then
     export POINT=$(($2 + SLURM_ARRAY_TASK_ID))
     record=$attempt/elements/$POINT
     top=$PWD
-    mkdir -p "points/$POINT" && cd "points/$POINT" || exit 121
+    mkdir -p "$record" "points/$POINT" && cd "points/$POINT" || exit 121
     exec >>output.log 2>&1
     while IFS= read -r input; do
         case $input in */*) mkdir -p "${input%/*}" ;; esac
