@@ -4,7 +4,7 @@ AIRFLOW := .local/venvs/airflow/bin/python
 PYTEST := $(AIRFLOW) -m pytest -p workshop.marks
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test up down check lint format fast bench-jobs lock clean setup setup-tests
+.PHONY: help demo test up down check lint format fast chaos-jobs bench-jobs lock clean setup setup-tests
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -14,6 +14,9 @@ demo: setup ## a cluster from nothing to nothing, with a real MPI job on it (DEM
 
 test: setup-tests ## all checks and all tests
 	@$(AIRFLOW) -m workshop.check; checks=$$?; $(PYTEST) --durations=15 $(TESTS) && exit $$checks
+
+chaos-jobs: setup ## hundreds of faults put into the life of jobs on the real Slurm (INJECTIONS=number, SEED=number for one run)
+	@PYTHONPATH=plugins $(AIRFLOW) -m chaos $(INJECTIONS:%=--injections %) $(SEED:%=--seed %)
 
 up: setup ## a local AWS region and Airflow in the background
 	@$(AIRFLOW) -m workshop up

@@ -15,7 +15,7 @@ from airflow.sdk.exceptions import ParamValidationError
 from hypothesis import given
 from hypothesis import strategies as st
 
-import hpc.config
+import hpc.sweep
 from hpc.errors import ConfigurationError
 from hpc.parameters import BooleanParameter, IntegerParameter, NumberParameter, Parameter, StringParameter
 from hpc.sweep import MAX_POINTS, Spaced, Sweep, parse_sweep, points, points_csv, sweep_form_schema
@@ -43,7 +43,7 @@ def form(value: object) -> object:
 @pytest.fixture
 def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty points.csv in the repository."""
-    monkeypatch.setattr(hpc.config, "PROJECT_ROOT", tmp_path)
+    monkeypatch.setattr(hpc.sweep, "PROJECT_ROOT", tmp_path)
     (tmp_path / "points.csv").touch()
     return tmp_path / "points.csv"
 

@@ -455,6 +455,8 @@ def load_simulation(file: Path) -> SimulationConfig:
         simulation = SimulationConfig.model_validate(document)
     except ValidationError as error:
         raise SimulationFileError(file, [describe(problem, _known_keys()) for problem in error.errors()]) from error
+    except UnicodeEncodeError as error:  # YAML can write half a character, which nothing else takes
+        raise SimulationFileError(file, [f"{error.object!r} is not valid Unicode: {error.reason}"]) from error
     if simulation.name != file.stem:
         raise SimulationFileError(file, [f"name = {simulation.name!r}: must be the file's name, {file.stem!r}"])
     return simulation

@@ -10,7 +10,7 @@ from typing import Any
 
 from hpc.errors import ConfigurationError
 
-_DIRECTORY = re.compile(r"/[^\x00-\x1f\x7f\\]*")
+_DIRECTORY = re.compile(r"/[^\x00-\x1f\x7f\\\ud800-\udfff]*")
 
 
 def job_token(dag_id: str, run_id: str, task_id: str, map_index: int) -> str:
@@ -47,7 +47,8 @@ class JobPlaces:
     def __post_init__(self) -> None:
         if not _DIRECTORY.fullmatch(self.directory) or ".." in self.directory.split("/"):
             raise ConfigurationError(
-                f"directory = {self.directory!r}: must be an absolute path, without '..' and control characters",
+                f"directory = {self.directory!r}: must be an absolute path in valid Unicode, without '..' and control"
+                " characters",
                 remedy="use a folder on the cluster's shared file system, for example /fsx/runs/…",
             )
 

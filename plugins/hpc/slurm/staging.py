@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -24,6 +25,8 @@ from hpc.head_node.shell import quote
 DOWNLOAD_TIMEOUT = 6 * 3600
 #: Seconds for which the head node may begin a download, or go on with one that broke.
 _URL_LIFETIME = 6 * 3600
+#: Control characters, and halves of characters that no file system takes.
+_NO_NAME = re.compile(r"[\x00-\x1f\ud800-\udfff]")
 #: Fetches an object unless its version is there. One at a time: who comes while an abandoned fetch still runs waits for
 #: it. What a broken one left is gone on with; after a refusal (curl's 22) it is begun anew.
 _FETCH = """
@@ -51,9 +54,9 @@ class Input:
         source = str(value["source"])
         name = str(value.get("name") or PurePosixPath(urlsplit(source).path).name)
         path = PurePosixPath(name)
-        if path.is_absolute() or ".." in path.parts or not path.parts or any(ord(letter) < 32 for letter in name):
+        if path.is_absolute() or ".." in path.parts or not path.parts or _NO_NAME.search(name):
             raise ConfigurationError(f"inputs: {name!r} is no name in the job's folder", remedy="give a relative path")
-        return cls(source, name)
+        return cls(source, str(path))
 
     @property
     def is_object(self) -> bool:

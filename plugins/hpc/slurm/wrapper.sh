@@ -12,8 +12,8 @@ if [ -n "${SLURM_ARRAY_TASK_ID:-}" ]; then
     mkdir -p "$record" "points/$POINT" && cd "points/$POINT" || exit 121
     exec >>output.log 2>&1
     while IFS= read -r input; do
-        case $input in */*) mkdir -p "${input%/*}" ;; esac
-        ln -sfn "$top/$input" "$input"
+        case $input in */*) mkdir -p -- "${input%/*}" ;; esac
+        ln -sfn -- "$top/$input" "$input"
     done <"$attempt/inputs"
     export NUMBERS=$PWD/numbers
 fi
@@ -35,10 +35,10 @@ if [ -e "$attempt/withdrawn" ]; then
     echo "This attempt was given up; job $SLURM_JOB_ID ends here, without running the script." >&2
     exit 120
 fi
-# A slurmctld that was killed may start a job again that has run already: the end that it had stands.
-if [ -e "$record/end" ] && [ ! -e "$record/terminated" ] &&
-    grep -qx "restarts=${SLURM_RESTART_COUNT:-0}" "$record/start"; then
-    exit "$(sed -n 's/^exit_code=//p' "$record/end")"
+# A slurmctld that was killed may start a job again, or put it back, after its end: that end stands.
+if [ -e "$record/end" ] && [ ! -e "$record/terminated" ]; then
+    echo "Job $SLURM_JOB_ID has ended before and is not run again; clear the task for that." >&2
+    exit 0
 fi
 
 continued=$(cat "$record/continued" 2>/dev/null || echo 0)

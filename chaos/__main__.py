@@ -1,0 +1,61 @@
+"""`make chaos-jobs`: ends with an error if a job was doubled or lost, or a verdict was wrong."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import os
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from workshop import LOCAL, scratch
+
+INJECTIONS = 320
+
+
+def arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="python -m chaos", description=__doc__)
+    parser.add_argument("--injections", type=int, default=INJECTIONS, help=f"how many; {INJECTIONS} if left out")
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
+    parser.add_argument("--seed", type=int, nargs="+", help="live the runs of these seeds only")
+    parser.add_argument("--parallel", type=int, default=10, help="runs at a time")
+    parser.add_argument("--clusters", type=int, default=3)
+    return parser.parse_args()
+
+
+async def campaign(asked: argparse.Namespace, folder: Path) -> int:
+    """Live the runs and print what they found; return how many went wrong."""
+    from chaos.campaign import failures, last_line, open_site, table
+    from chaos.plan import Plan
+    from local_aws.testing import LocalRegion
+
+    seeds: Iterable[int] = asked.seed or itertools.count(asked.first)
+    injections = sys.maxsize if asked.seed else asked.injections
+    reports, began = [], time.monotonic()
+    with LocalRegion(folder / "region") as region:
+        async with open_site(region, asked.clusters, folder / "runs") as site:
+            async for report in site.live_all(map(Plan.of_seed, seeds), injections, asked.parallel):
+                reports.append(report)
+                if report.found or len(reports) % 20 == 0 or asked.seed:
+                    hits = sum(each.hits for each in reports)
+                    print(f"{time.monotonic() - began:5.0f} s, {hits} injections in {len(reports)} runs", flush=True)
+                    print(*failures([report]), sep="\n", end="\n" if report.found else "", flush=True)
+    print("", *table(reports), "", *failures(reports), sep="\n")
+    print(last_line(reports))
+    return sum(bool(report.found) for report in reports)
+
+
+def main() -> int:
+    """Make a folder for what is started, and do it there."""
+    folder = scratch.begin(LOCAL / "chaos")
+    os.environ["AIRFLOW_HOME"] = str(folder / "airflow")
+    os.environ["AIRFLOW__CORE__UNIT_TEST_MODE"] = "True"
+    return min(asyncio.run(campaign(arguments(), folder)), 100)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
