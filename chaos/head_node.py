@@ -25,10 +25,11 @@ _QUEUE = "squeue --noheader --states=all --array --format='%F %K %T %j'"
 #: Seconds for Slurm to find out that a job has ended whose end it was told, and forgot when it was killed: not while it
 #: is killed again and again.
 LONGEST_END = 300
-#: What clustermgtd does on AWS: a node that Slurm has taken out of service comes back as a new instance. And all nodes
-#: tell their jobs now and then, by which slurmctld finds out about those that nobody has any more: in minutes, else.
+#: What clustermgtd does on AWS: a node that Slurm has taken out of service comes back as a new instance. And after a
+#: kill the nodes tell what they run, by which slurmctld finds out about jobs that nobody has: in minutes, otherwise.
 _CLUSTERMGTD = """while sleep 1; do
-    if [ $((SECONDS % 15)) = 0 ]; then scontrol reconfigure; fi
+    age=$(ps -o etimes= -C slurmctld | head -n 1)
+    if [ $((SECONDS % 5)) = 0 ] && [ "${age:-0}" -lt 60 ]; then scontrol reconfigure; fi
     nodes=$(sinfo --noheader --states=drain,down --format=%N)
     if [ -n "$nodes" ]; then scontrol update nodename="$nodes" state=resume; fi
 done"""
@@ -165,7 +166,8 @@ async def _prepare(head_node: HeadNode) -> None:
     sbatch.chmod(0o755)
     conf = head_node.path("/opt/slurm/etc/slurm.conf")
     text = conf.read_text().replace("JobCompType=jobcomp/none", f"JobCompType=jobcomp/filetxt\nJobCompLoc={JOBS_LOG}")
-    conf.write_text(text.replace("BatchStartTimeout=60", "BatchStartTimeout=10"))
+    text = text.replace("BatchStartTimeout=60", "BatchStartTimeout=5").replace("cred_expire=15", "cred_expire=5")
+    conf.write_text(text)
     await head_node.kill_slurmctld()
     await asyncio.sleep(0.5)
     await head_node.queue("none")
