@@ -9,6 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable
+from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 
 from workshop import LOCAL, scratch
@@ -22,7 +23,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--injections", type=int, default=INJECTIONS, help=f"how many; {INJECTIONS} if left out")
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--seed", type=int, nargs="+", help="live the runs of these seeds only")
-    parser.add_argument("--parallel", type=int, default=10, help="runs at a time")
+    parser.add_argument("--parallel", type=int, default=14, help="runs at a time")
     parser.add_argument("--clusters", type=int, default=3)
     return parser.parse_args()
 
@@ -36,14 +37,17 @@ async def campaign(asked: argparse.Namespace, folder: Path) -> int:
     seeds: Iterable[int] = asked.seed or itertools.count(asked.first)
     injections = sys.maxsize if asked.seed else asked.injections
     reports, began = [], time.monotonic()
-    with LocalRegion(folder / "region") as region:
-        async with open_site(region, asked.clusters, folder / "runs") as site:
-            async for report in site.live_all(map(Plan.of_seed, seeds), injections, asked.parallel):
-                reports.append(report)
-                if report.found or len(reports) % 20 == 0 or asked.seed:
-                    hits = sum(each.hits for each in reports)
-                    print(f"{time.monotonic() - began:5.0f} s, {hits} injections in {len(reports)} runs", flush=True)
-                    print(*failures([report]), sep="\n", end="\n" if report.found else "", flush=True)
+    async with AsyncExitStack() as stack:
+        region = stack.enter_context(LocalRegion(folder / "region"))
+        site = await stack.enter_async_context(open_site(region, asked.clusters, folder / "runs"))
+        plans = map(Plan.of_seed, seeds)
+        lived = await stack.enter_async_context(aclosing(site.live_all(plans, injections, asked.parallel)))
+        async for report in lived:
+            reports.append(report)
+            if report.found or len(reports) % 20 == 0 or asked.seed:
+                hits = sum(each.hits for each in reports)
+                print(f"{time.monotonic() - began:5.0f} s, {hits} injections in {len(reports)} runs")
+                print(*failures([report]), sep="\n", end="\n" if report.found else "", flush=True)
     print("", *table(reports), "", *failures(reports), sep="\n")
     print(last_line(reports))
     return sum(bool(report.found) for report in reports)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from chaos.plan import Fault, Plan
 from local_aws.testing import LocalRegion
 
 #: Compute nodes of each cluster; they have two CPUs each, and a job takes one.
-NODES = 3
+NODES = 5
 _COLUMNS = ("injections", "doubles", "losses", "wrong verdicts")
 _KINDS = {"doubles": "double", "losses": "loss", "wrong verdicts": "wrong"}
 
@@ -31,24 +31,32 @@ class Site:
     forks: Forks
     folder: Path
 
-    async def live(self, plan: Plan) -> Report:
-        """Live one run, on the cluster that its seed chooses."""
-        head_node = self.head_nodes[plan.seed % len(self.head_nodes)]
-        return await Life(plan, head_node, self.region, self.forks, self.folder / str(plan.seed)).live()
-
-    async def live_all(self, plans: Iterable[Plan], injections: int, parallel: int) -> AsyncIterator[Report]:
+    async def live_all(self, plans: Iterable[Plan], injections: int, parallel: int) -> AsyncGenerator[Report, None]:
         """Live runs, `parallel` at a time, until faults have hit `injections` times or no plan is left."""
-        waiting = iter(plans)
-        running = {asyncio.create_task(self.live(plan)) for plan in itertools.islice(waiting, parallel)}
+        slots = asyncio.Semaphore(parallel)
+        waiting = (asyncio.create_task(self._life(plan).live(slots)) for plan in plans)
+        # Some more than there are slots: a run that has ended is looked at until Slurm is done with it, too.
+        running = set(itertools.islice(waiting, 3 * parallel))
         hits = 0
-        while running:
-            done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                report = task.result()
-                hits += report.hits
-                yield report
-                if hits < injections:
-                    running |= {asyncio.create_task(self.live(plan)) for plan in itertools.islice(waiting, 1)}
+        try:
+            while running:
+                done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    report = task.result()
+                    hits += report.hits
+                    yield report
+                    if hits < injections:
+                        running |= set(itertools.islice(waiting, 1))
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+
+    def _life(self, plan: Plan) -> Life:
+        """Return a run, on the cluster that its seed chooses; slurmctld is killed on the last one, with nobody else."""
+        *others, last = self.head_nodes
+        head_node = last if plan.fault is Fault.SLURMCTLD or not others else others[plan.seed % len(others)]
+        return Life(plan, head_node, self.region, self.forks, self.folder / str(plan.seed))
 
 
 @asynccontextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -21,11 +22,19 @@ HERE = Path(__file__).parent
 #: Where the jobs of the runs are, and what `sbatch.sh` reads and writes, on the head node.
 RUNS, ORDERS = "/fsx/runs", "/fsx/chaos"
 _QUEUE = "squeue --noheader --states=all --array --format='%F %K %T %j'"
-#: What clustermgtd does on AWS: a node that Slurm has taken out of service comes back as a new instance.
+#: Seconds for Slurm to find out that a job has ended whose end it was told, and forgot when it was killed: not while it
+#: is killed again and again.
+LONGEST_END = 300
+#: What clustermgtd does on AWS: a node that Slurm has taken out of service comes back as a new instance. And after a
+#: kill the nodes tell what they run, by which slurmctld finds out about jobs that nobody has: in minutes, otherwise.
 _CLUSTERMGTD = """while sleep 1; do
+    age=$(ps -o etimes= -C slurmctld | head -n 1)
+    if [ $((SECONDS % 5)) = 0 ] && [ "${age:-0}" -lt 60 ]; then scontrol reconfigure; fi
     nodes=$(sinfo --noheader --states=drain,down --format=%N)
     if [ -n "$nodes" ]; then scontrol update nodename="$nodes" state=resume; fi
 done"""
+#: Slurm's own log of jobs that have ended.
+JOBS_LOG = "/var/log/jobs.log"
 _OVER = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "BOOT_FAIL", "DEADLINE"}
 
 
@@ -81,12 +90,13 @@ class HeadNode:
         raise RuntimeError(f"slurmctld of {self.address.cluster_name} does not come back")
 
     async def evidence(self, token: str, directory: str) -> Evidence:
-        """Look at what a run has left, once nothing of it runs any more, or after half a minute."""
-        for _ in range(60):
+        """Look at what a run has left, once nothing of it runs any more, or after LONGEST_END seconds."""
+        deadline = time.monotonic() + LONGEST_END
+        while True:
             jobs = await self.queue(token)
-            if all(job.state in _OVER for job in jobs):
+            if all(job.state in _OVER for job in jobs) or time.monotonic() > deadline:
                 break
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(1)
         folder = self.path(directory)
         records = folder / ".slurm" / token
         return Evidence(
@@ -108,7 +118,7 @@ class HeadNode:
 
     def _completed(self, token: str) -> list[SlurmJob]:
         """Read Slurm's own log of jobs that have ended (JobCompType=jobcomp/filetxt)."""
-        logs = self.root.parent.glob("machines/ip-*/var/log/jobs.log")
+        logs = self.root.parent.glob(f"machines/ip-*{JOBS_LOG}")
         found = [
             re.match(r"JobId=(\d+) .* Name=(\S+) JobState=(\S+) .*", line)
             for log in logs
@@ -155,8 +165,9 @@ async def _prepare(head_node: HeadNode) -> None:
     sbatch.write_bytes((HERE / "sbatch.sh").read_bytes())
     sbatch.chmod(0o755)
     conf = head_node.path("/opt/slurm/etc/slurm.conf")
-    logged = "JobCompType=jobcomp/filetxt\nJobCompLoc=/var/log/jobs.log"
-    conf.write_text(conf.read_text().replace("JobCompType=jobcomp/none", logged))
+    text = conf.read_text().replace("JobCompType=jobcomp/none", f"JobCompType=jobcomp/filetxt\nJobCompLoc={JOBS_LOG}")
+    text = text.replace("BatchStartTimeout=60", "BatchStartTimeout=5").replace("cred_expire=15", "cred_expire=5")
+    conf.write_text(text)
     await head_node.kill_slurmctld()
     await asyncio.sleep(0.5)
     await head_node.queue("none")

@@ -76,12 +76,12 @@ class Life:
         end = f"[ $POINT != {BAD_POINT} ] || exit 3" if self.plan.kind.points else _ENDS[self.plan.kind]
         self.script.write_text(_SCRIPT.format(end=end))
 
-    async def live(self) -> Report:
-        """Live it, and look at what it has left."""
-        began = time.monotonic()
-        async with Proxy(self.head_node.address.host, self.head_node.ssh_port) as self.proxy:
+    async def live(self, slot: asyncio.Semaphore) -> Report:
+        """Live it while a slot is free, and then look at what it has left, which may take longer."""
+        async with slot, Proxy(self.head_node.address.host, self.head_node.ssh_port) as self.proxy:
+            began = time.monotonic()
             outcome, cleared = await self._outcome()
-        await asyncio.gather(*self._strikes)
+            await asyncio.gather(*self._strikes)
         evidence = await self.head_node.evidence(self.token, self.directory)
         found = violations(self.plan.kind, evidence, outcome)
         self._note(self.plan, outcome, evidence, *found, f"hits: {self.hits}, cleared: {cleared}")
