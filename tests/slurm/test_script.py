@@ -220,8 +220,20 @@ def test_a_second_job_of_an_attempt_does_not_run_the_script(tmp_path: Path) -> N
 def test_a_job_that_is_put_back_owns_its_record(tmp_path: Path) -> None:
     for count in ("0", "1"):
         assert run_wrapper(tmp_path, f"echo ran >> {tmp_path}/ran", SLURM_RESTART_COUNT=count).wait() == 0
+        (tmp_path / "terminated").write_text("terminated=1\n")  # Slurm ends a job that it puts back with SIGTERM
     assert (tmp_path / "ran").read_text() == "ran\nran\n"
     assert record_of(tmp_path, "start")["restarts"] == "1"
+
+
+@pytest.mark.parametrize("count", ["0", "1"])
+def test_a_job_that_has_ended_is_not_run_again(tmp_path: Path, count: str) -> None:
+    """A slurmctld that was killed may not know of its end."""
+    assert run_wrapper(tmp_path, f"echo ran >> {tmp_path}/ran; exit 3", SLURM_RESTART_COUNT="0").wait() == 3
+    again = run_wrapper(tmp_path, f"echo ran >> {tmp_path}/ran", SLURM_RESTART_COUNT=count)
+    assert b"has ended before" in again.communicate()[1]
+    assert again.returncode == 0
+    assert (tmp_path / "ran").read_text() == "ran\n"
+    assert record_of(tmp_path, "end")["exit_code"] == "3"
 
 
 def test_srun_gets_the_cpus_of_a_task(tmp_path: Path) -> None:
