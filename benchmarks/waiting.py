@@ -49,7 +49,7 @@ class Rates:
 
 @dataclass(frozen=True)
 class Waited:
-    """What waiting for `jobs` jobs costs; memory in kB a job, delays in seconds.
+    """What waiting for `jobs` jobs costs; memory in kB a job, None if not all have an answer; delays in seconds.
 
     `answered` triggers have had an answer and live. `unseen` ends were not seen within `patience` seconds.
     """
@@ -59,8 +59,8 @@ class Waited:
     failed: int
     why: str
     rates: Rates
-    memory: float
-    sshd_memory: float
+    memory: float | None
+    sshd_memory: float | None
     delays: Sequence[float]
     unseen: int
     patience: float
@@ -261,9 +261,13 @@ class Wait:
         self.triggerer = Triggerer(rows, folder, f"{kind}-{len(self.jobs)}")
         self.told = self.triggerer.start_all(len(self.jobs), patience)
         self.settled = time.monotonic()
-        watched = max(1, self.told["answered"] - 1)
-        self.memory = (proc.memory(self.triggerer.pid, "Rss") - self.triggerer.baseline) / watched
-        self.sshd_memory = sum(proc.memory(pid, "Pss") for pid in self._sshd_sessions() - before) / (watched + 1)
+        self.memory: float | None = None
+        self.sshd_memory: float | None = None
+        if self.told["answered"] == len(self.jobs):  # otherwise nobody knows whose memory it is
+            growth = proc.memory(self.triggerer.pid, "Rss") - self.triggerer.baseline
+            self.memory = growth / max(1, len(self.jobs) - 1)
+            sessions = self._sshd_sessions() - before
+            self.sshd_memory = sum(proc.memory(pid, "Pss") for pid in sessions) / len(self.jobs)
 
     def _sshd_sessions(self) -> set[int]:
         return {process.pid for process in self.cluster.processes()[0] if process.name == "sshd"}
