@@ -16,8 +16,7 @@ test: setup-tests ## all checks and all tests
 	@$(AIRFLOW) -m workshop.check; checks=$$?; $(PYTEST) --durations=15 $(TESTS) && exit $$checks
 
 chaos-jobs: setup ## hundreds of faults put into the life of jobs on the real Slurm (INJECTIONS=number, SEED=number for one run)
-	@$(if $(SEED),true,$(PYTEST) -q tests/chaos/whole_airflow.py) && \
-	PYTHONPATH=plugins $(AIRFLOW) -m chaos $(INJECTIONS:%=--injections %) $(SEED:%=--seed %)
+	@PYTHONPATH=plugins $(AIRFLOW) -m chaos $(INJECTIONS:%=--injections %) $(SEED:%=--seed %)
 
 up: setup ## a local AWS region and Airflow in the background
 	@$(AIRFLOW) -m workshop up
