@@ -50,14 +50,15 @@ printf '%s\n' "job_id=$SLURM_JOB_ID" "start=$began" "node_list=$SLURM_JOB_NODELI
     "restarts=${SLURM_RESTART_COUNT:-0}" "continued=$continued" | put start
 
 # Slurm's own end of a job (cancel, walltime, requeue) begins with SIGTERM; the script gets it too, and time to react.
-trap 'echo "terminated=$(date +%s)" | put terminated; kill -TERM "$script" 2>/dev/null' TERM
+interrupted=
+trap 'interrupted=yes; echo "terminated=$(date +%s)" | put terminated; kill -TERM "$script" 2>/dev/null' TERM
 
 # Some time before the walltime Slurm signals this script, and the user's script saves its state and ends.
 signalled=
 if [ -e "$attempt/checkpoint" ]; then
     read -r signal limit <"$attempt/checkpoint"
     # shellcheck disable=SC2064  # the signal's name is known now
-    trap "signalled=yes; kill -$signal \"\$script\" 2>/dev/null" "$signal"
+    trap "signalled=yes; interrupted=yes; kill -$signal \"\$script\" 2>/dev/null" "$signal"
 fi
 
 # Since Slurm 22.05 srun takes the CPUs of a task from here only.
@@ -73,9 +74,12 @@ while :; do
     code=$?
     kill -0 "$script" 2>/dev/null || break
 done
-# If the script ended while the trap ran, that code is of the interrupted wait; bash still knows the script's own.
-wait "$script"
-code=$?
+# If the script ended while a trap ran, that code is of the interrupted wait; bash most often still knows the script's own.
+if [ -n "$interrupted" ]; then
+    wait "$script"
+    own=$?
+    if [ "$own" -ge 0 ] && [ "$own" != 127 ]; then code=$own; fi
+fi
 
 # A script that ends after that signal is not finished, whatever its exit code: it is put back, and goes on here.
 unfinished=0
