@@ -35,6 +35,7 @@ _CLUSTERMGTD = """while sleep 1; do
 done"""
 #: Slurm's own log of jobs that have ended.
 JOBS_LOG = "/var/log/jobs.log"
+_RECORDS = ("owner", "start", "end", "terminated", "withdrawn", "parts", "before")
 _OVER = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "BOOT_FAIL", "DEADLINE"}
 
 
@@ -110,7 +111,7 @@ class HeadNode:
                 int(record.name.partition("-")[2]): {
                     str(file.relative_to(record)): file.read_text()
                     for file in record.rglob("*")
-                    if file.is_file() and file.name in ("owner", "start", "end", "terminated", "withdrawn", "parts")
+                    if file.is_file() and file.name in _RECORDS
                 }
                 for record in records.glob("attempt-*")
             },

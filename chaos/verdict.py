@@ -84,11 +84,24 @@ def _doubles(kind: Kind, evidence: Evidence) -> Iterator[str]:
         if code == "0":
             ids[name].add(job_id)
     yield from (f"{name} is jobs {', '.join(sorted(found))}" for name, found in ids.items() if len(found) > 1)
-    # A job that Slurm ended and put back begins twice, and has done its work once.
-    ends = Counter((name, point) for word, name, point, _ in map(str.split, evidence.ran) if word == "end")
-    yield from (f"{name} (point {point}) ran to its end {n} times" for (name, point), n in ends.items() if n > 1)
+    yield from _again(evidence)
     for number in sorted(evidence.records)[1:]:
         yield from _too_early(kind, number, evidence)
+
+
+def _again(evidence: Evidence) -> Iterator[str]:
+    """Tell if a script ran to its end after its end had been recorded.
+
+    A job that Slurm ended and put back may begin twice. It may even end twice, where it was killed between its script's
+    end and the record of that; the record of earlier starts tells.
+    """
+    ends = Counter((name, point) for word, name, point, _ in map(str.split, evidence.ran) if word == "end")
+    for (name, point), count in ends.items():
+        record = evidence.records.get(int(name.rpartition(".")[2]), {})
+        before = record.get("before" if point == "-" else f"elements/{point}/before", "").split("job_id=")[1:]
+        unrecorded = sum("\nend=" not in start or "\nterminated=" in start for start in before)
+        if count > 1 + unrecorded:
+            yield f"{name} (point {point}) ran to its end {count} times"
 
 
 def _too_early(kind: Kind, number: int, evidence: Evidence) -> Iterator[str]:
@@ -108,12 +121,14 @@ def _losses(kind: Kind, evidence: Evidence, outcome: Outcome) -> Iterator[str]:
         yield "the task never came to an end"
     yield from (f"left in the queue: {text}" for text in evidence.alive)
     points = {str(point) for point in range(kind.points)} or {"-"}
-    ran = {tuple(line.split()[1:3]) for line in evidence.ran if line.startswith("end ")}
-    yield from (f"point {point} of the job never ran to its end" for point in sorted(points - {run[1] for run in ran}))
+    ran = Counter(tuple(line.split()[1:3]) for line in evidence.ran if line.startswith("end "))
+    tolerated = _failed_points(outcome) if kind is Kind.TOLERANT else set()
+    lost = sorted(points - {point for _, point in ran} - tolerated)
+    yield from (f"point {point} of the job never ran to its end" for point in lost)
     for name, point in sorted(ran):
         log = f"points/{point}/output.log" if kind.points else f"chaos.job.{name.rpartition('.')[2]}.log"
         said = Counter(evidence.outputs.get(log, ()))
-        if not said[f"begin {name}"] or said[f"end {name}"] != 1:
+        if not said[f"begin {name}"] or said[f"end {name}"] != ran[name, point]:
             yield f"output of {name} is not complete: {log} has {dict(said)}"
 
 
@@ -128,9 +143,17 @@ def _wrong(kind: Kind, outcome: Outcome) -> Iterator[str]:
     result = result.get("result", result)
     expected: dict[str, Any] = {"state": "COMPLETED", "exit_code": 0}
     if kind is Kind.TOLERANT:
-        expected = {"points": 3, "failed_count": 1, "failed": {str(BAD_POINT): "exit code 3"}}
+        # How is not asked: Slurm may have ended the bad point before it could fail by itself.
+        expected = {"points": 3, "failed_count": 1}
+        if not _failed_points(outcome) <= {str(BAD_POINT)}:
+            yield f"expected point {BAD_POINT} to fail, got {outcome}"
     if {name: result.get(name) for name in expected} != expected:
         yield f"expected {expected}, got {outcome}"
+
+
+def _failed_points(outcome: Outcome) -> set[str]:
+    result = outcome.returned or {}
+    return set(result.get("result", result).get("failed", ()))
 
 
 def _value(text: str, name: str, default: str) -> str:

@@ -39,7 +39,7 @@ def test_a_run_without_a_flaw() -> None:
         {"queue": [*GOOD.queue, SlurmJob(NAME, "8", "N/A", "FAILED")]},
         {"completed": [*GOOD.completed, SlurmJob(NAME, "8", "", "CANCELLED")]},
         {"submitted": [*GOOD.submitted, f"{NAME} 0 8"]},
-        {"ran": [*GOOD.ran, f"begin {NAME} - 7", f"end {NAME} - 7"]},
+        {"ran": GOOD.ran * 2, "outputs": {"chaos.job.1.log": GOOD.outputs["chaos.job.1.log"] * 2}},
         {"records": AGAIN},
     ],
 )
@@ -52,6 +52,19 @@ def test_an_attempt_that_begins_before_the_one_before_has_ended() -> None:
     evidence = replace(GOOD, records=records)
     failed = Outcome(error="JobFailedError", message="exit code 3")
     assert kinds(evidence, failed, Kind.FAILING) == {"double"}
+
+
+@pytest.mark.parametrize(
+    ("before", "expected"),
+    [
+        ("job_id=7\nstart=90\n", set()),  # killed before it could record its end
+        ("job_id=7\nstart=90\nterminated=95\nend=95\nexit_code=0\n", set()),
+        ("job_id=7\nstart=90\nend=95\nexit_code=0\n", {"double"}),
+    ],
+)
+def test_a_job_that_slurm_put_back_runs_again_only_where_no_end_was_recorded(before: str, expected: set[str]) -> None:
+    twice = {"ran": GOOD.ran * 2, "outputs": {"chaos.job.1.log": GOOD.outputs["chaos.job.1.log"] * 2}}
+    assert kinds(replace(GOOD, records={1: {**GOOD.records[1], "before": before}}, **twice)) == expected
 
 
 def test_a_job_that_slurm_put_back_has_run_once() -> None:
@@ -95,3 +108,11 @@ def test_a_task_without_an_end_is_a_loss() -> None:
 )
 def test_wrong_verdicts(kind: Kind, outcome: Outcome) -> None:
     assert "wrong" in kinds(GOOD, outcome, kind)
+
+
+@pytest.mark.parametrize(("failed", "expected"), [("1", set()), ("0", {"wrong"})])
+def test_a_point_that_slurm_ended_is_a_failed_one(failed: str, expected: set[str]) -> None:
+    ran = [f"{word} {NAME} {point} 7" for point in "012" if point != failed for word in ("begin", "end")]
+    outputs = {f"points/{point}/output.log": [f"begin {NAME}", f"end {NAME}"] for point in "012"}
+    outcome = Outcome(returned={"result": {"points": 3, "failed_count": 1, "failed": {failed: "NODE_FAIL"}}})
+    assert kinds(replace(GOOD, ran=ran, outputs=outputs), outcome, Kind.TOLERANT) == expected

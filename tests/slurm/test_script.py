@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -223,6 +225,40 @@ def test_a_job_that_is_put_back_owns_its_record(tmp_path: Path) -> None:
         (tmp_path / "terminated").write_text("terminated=1\n")  # Slurm ends a job that it puts back with SIGTERM
     assert (tmp_path / "ran").read_text() == "ran\nran\n"
     assert record_of(tmp_path, "start")["restarts"] == "1"
+
+
+def test_what_an_earlier_start_recorded_is_kept(tmp_path: Path) -> None:
+    for count in ("0", "1", "2"):
+        (tmp_path / "terminated").write_text("terminated=1\n") if count != "0" else None
+        assert run_wrapper(tmp_path, "exit 3", SLURM_RESTART_COUNT=count).wait() == 3
+    before = (tmp_path / "before").read_text()
+    assert [line for line in before.splitlines() if "restarts" in line] == ["restarts=0", "restarts=1"]
+    assert before.count("exit_code=3") == before.count("terminated=1") == 2
+
+
+def test_a_job_gives_signs_of_life_and_ends_when_it_is_given_up(tmp_path: Path) -> None:
+    process = run_wrapper(tmp_path, f"touch {tmp_path}/ready; exec sleep 60")
+    while not (tmp_path / "ready").exists() or not (tmp_path / "alive").exists():
+        assert process.poll() is None
+    (heart,) = (child for child in children_of(process.pid) if b"job.sh" in cmdline(child))
+    (nap,) = children_of(heart)
+    (tmp_path / "withdrawn").touch()
+    os.kill(nap, signal.SIGTERM)  # it need not be slept through
+    assert process.wait() == 143
+    assert record_of(tmp_path, "end")["signal"] == "15"
+    assert not Path(f"/proc/{heart}").exists()
+
+
+def children_of(pid: int) -> list[int]:
+    """Return the children of a process, once there is one."""
+    file = Path(f"/proc/{pid}/task/{pid}/children")
+    while not (children := file.read_text().split()):
+        pass
+    return [int(child) for child in children]
+
+
+def cmdline(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
 @pytest.mark.parametrize("count", ["0", "1"])

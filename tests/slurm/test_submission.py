@@ -154,17 +154,18 @@ def test_a_sweep_that_a_killed_slurmctld_has_forgotten_is_a_new_attempt(another_
     assert (again["attempt"], again["sent"]) == (2, 2)
 
 
-def test_what_may_still_run_is_not_given_up(another_cluster: Tasks) -> None:
+@pytest.mark.parametrize("sign", ["echo terminated=1 >{}/terminated", "touch --date=@1 {}/alive"])
+def test_what_may_still_run_is_not_given_up(another_cluster: Tasks, sign: str) -> None:
     ti = TaskInstance()
     operator = another_cluster.operator("sleep 300", wait_for_completion=False)
     job = operator.execute(ti.context)
     deadline = time.monotonic() + 60
-    while "start" not in on_head_node(another_cluster.address, f"ls {job['record_dir']}"):
+    while "alive" not in on_head_node(another_cluster.address, f"ls {job['record_dir']}"):
         assert time.monotonic() < deadline
         time.sleep(0.1)
     on_head_node(another_cluster.address, FORGET)
     assert operator.execute(ti.context) == job
-    on_head_node(another_cluster.address, f"echo terminated=1 >{job['record_dir']}/terminated")
+    on_head_node(another_cluster.address, sign.format(job["record_dir"]))
     assert operator.execute(ti.context)["attempt"] == 2
 
 

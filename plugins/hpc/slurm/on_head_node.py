@@ -19,6 +19,7 @@ has forgotten, as a slurmctld that was killed forgets what it took within its la
 sbatch inherits the lock: when this program is killed while sbatch runs, the next one waits for its end before it looks.
 """
 
+import contextlib
 import fcntl
 import json
 import os
@@ -38,7 +39,8 @@ OVER = {
     *("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "BOOT_FAIL"),
     *("DEADLINE", "LAUNCH_FAILED", "RECONFIG_FAIL", "REVOKED"),
 }
-#: Seconds after which a job that Slurm sent SIGTERM is dead for sure: Slurm sends SIGKILL KillWait (30) seconds later.
+#: Seconds after which a job is dead for sure that Slurm sent SIGTERM (SIGKILL comes KillWait, 30, seconds later), or that
+#: has given no sign of life (its wrapper gives one every 20 seconds).
 SURELY_DEAD = 90
 #: What sbatch says when slurmctld did not answer: the request is not wrong, and may even have been taken.
 UNAVAILABLE = (
@@ -244,9 +246,13 @@ def open_ends(record: Path, parts: List[Part]) -> List[Path]:
 
 
 def may_run(place: Path) -> bool:
-    """Say of a job without an end whether it has begun and was not seen to die."""
-    terminated = read(place / "terminated").partition("=")[2].strip()
-    return (place / "owner").exists() and not (terminated and time.time() > int(terminated) + SURELY_DEAD)
+    """Say of a job without an end whether it has begun, was not seen to die, and gives signs of life."""
+    if not (place / "owner").exists():
+        return False
+    signs = [int(text) for text in [read(place / "terminated").partition("=")[2].strip()] if text]
+    with contextlib.suppress(FileNotFoundError):  # it has just begun
+        signs.append(int((place / "alive").stat().st_mtime))
+    return not signs or time.time() < min(signs) + SURELY_DEAD
 
 
 def is_forgotten(record: Path, parts: List[Part]) -> bool:

@@ -42,12 +42,27 @@ if [ -e "$record/end" ] && [ ! -e "$record/terminated" ]; then
 fi
 
 continued=$(cat "$record/continued" 2>/dev/null || echo 0)
+# What an earlier start of this job has left is kept: why Slurm put it back is read there.
+if [ -e "$record/start" ]; then cat "$record"/{start,terminated,end} >>"$record/before" 2>/dev/null; fi
 rm -f "$record/end" "$record/terminated"
 if [ -n "${POINT:-}" ]; then rm -f "$attempt/ends/$POINT="*; fi
 if [ -n "${POINT:-}" ] && [ "$continued" = 0 ]; then rm -f "$NUMBERS"; fi
 began=$(date +%s)
 printf '%s\n' "job_id=$SLURM_JOB_ID" "start=$began" "node_list=$SLURM_JOB_NODELIST" \
     "restarts=${SLURM_RESTART_COUNT:-0}" "continued=$continued" | put start
+
+# A slurmctld that was killed may forget a job: so the job itself says that it lives, and one that was given up ends.
+(
+    trap 'kill "$nap"; exit' TERM
+    while kill -0 $$; do
+        touch "$record/alive"
+        if [ -e "$attempt/withdrawn" ]; then kill -TERM $$; fi
+        sleep 20 &
+        nap=$!
+        wait "$nap"
+    done
+) >/dev/null 2>&1 &
+heart=$!
 
 # Slurm's own end of a job (cancel, walltime, requeue) begins with SIGTERM; the script gets it too, and time to react.
 interrupted=
@@ -74,6 +89,9 @@ while :; do
     code=$?
     kill -0 "$script" 2>/dev/null || break
 done
+# What has ended by itself is recorded as that, even if Slurm ends the job right now.
+trap '' TERM
+kill "$heart" 2>/dev/null
 # If the script ended while a trap ran, that code is of the interrupted wait; bash most often still knows the script's own.
 if [ -n "$interrupted" ]; then
     wait "$script"
