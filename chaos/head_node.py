@@ -35,7 +35,7 @@ _CLUSTERMGTD = """while sleep 1; do
 done"""
 #: Slurm's own log of jobs that have ended.
 JOBS_LOG = "/var/log/jobs.log"
-_RECORDS = ("owner", "start", "end", "terminated", "withdrawn", "parts", "before")
+_RECORDS = ("owner", "start", "end", "terminated", "withdrawn", "sent_as", "before")
 _OVER = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "BOOT_FAIL", "DEADLINE"}
 
 

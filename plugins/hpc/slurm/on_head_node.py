@@ -39,7 +39,7 @@ OVER = {
     *("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "BOOT_FAIL"),
     *("DEADLINE", "LAUNCH_FAILED", "RECONFIG_FAIL", "REVOKED"),
 }
-#: Seconds after which a job is dead for sure that Slurm sent SIGTERM (SIGKILL comes KillWait, 30, seconds later), or that
+#: Seconds after which a job is dead for sure that was sent SIGTERM (SIGKILL comes KillWait, 30, seconds later), or that
 #: has given no sign of life (its wrapper gives one every 20 seconds).
 SURELY_DEAD = 90
 #: What sbatch says when slurmctld did not answer: the request is not wrong, and may even have been taken.
@@ -198,13 +198,13 @@ def look_up(request: Dict[str, Any]) -> Optional[Attempt]:
         return None
     number = max(numbers)
     record = record_of(request, number)
-    parts = [Part(*fields) for fields in json.loads(read(record / "parts"))]
+    series, parts = sent_as(record)
     queued = in_queue(parts)
     states = {state for rows in queued.values() for _, state in rows}
     alive = bool(states - OVER)
     return Attempt(
         number=number,
-        series=int(read(record / "series") or 0),
+        series=series,
         parts=parts,
         job_ids=[job_id_of(record, part, queued[part.name]) for part in parts],
         alive=alive,
@@ -304,7 +304,7 @@ def send(request: Dict[str, Any], number: int, lock: int) -> Dict[str, Any]:
         prepared = record.with_name(f".{record.name}.{os.getpid()}")
         prepare_record(request, number, prepared)
         prepared.rename(record)
-    parts = [Part(*fields) for fields in json.loads(read(record / "parts"))]
+    _, parts = sent_as(record)
     queued = {} if is_new else in_queue(parts)
     job_ids, said = [], []
     for part in parts:
@@ -323,9 +323,16 @@ def prepare_record(request: Dict[str, Any], number: int, folder: Path) -> None:
     if request["points"]:
         parts = parts_of(request, number, points_to_compute(request))
         (folder / "ends").mkdir(exist_ok=True)
-    for name, text in {**request["files"], "series": str(request["series"]), "parts": json.dumps(parts)}.items():
-        write(folder / name, text)
+    write(folder / "sent_as", json.dumps([request["series"], parts]))
+    for name, text in request["files"].items():
+        write(folder / name, text, sync=name != "job.sh")  # sbatch takes that with it
     (folder / "script").chmod(0o700)
+
+
+def sent_as(record: Path) -> Tuple[int, List[Part]]:
+    """Return the series of an attempt, and the parts in which it is sent."""
+    series, parts = json.loads(read(record / "sent_as"))
+    return series, [Part(*fields) for fields in parts]
 
 
 def send_part(request: Dict[str, Any], number: int, record: Path, part: Part, lock: int) -> Tuple[Optional[int], str]:
