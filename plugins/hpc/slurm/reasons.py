@@ -124,6 +124,7 @@ _TABLE = (
     ),
     Reason("SystemFailure", "ended by a failure of Slurm itself", Action.FAIL, "see the slurmctld log"),
     Reason("NonZeroExitCode", "ended with another exit code than 0", Action.FAIL, "read its output"),
+    Reason("RaisedSignal", "was ended by a signal", Action.FAIL, "read its output"),
     Reason("TimeLimit", "reached its walltime", Action.FAIL, "ask for a longer walltime"),
     Reason("InactiveLimit", "was inactive for too long", Action.FAIL, "see InactiveLimit of slurm.conf"),
     Reason("OutOfMemory", "used more memory than it asked for", Action.FAIL, "ask for more memory"),
