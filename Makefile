@@ -15,8 +15,8 @@ demo: setup ## a cluster from nothing to nothing, with a real MPI job on it (DEM
 test: setup-tests ## all checks and all tests
 	@$(AIRFLOW) -m workshop.check; checks=$$?; $(PYTEST) --durations=15 $(TESTS) && exit $$checks
 
-chaos-jobs: setup ## hundreds of faults put into the life of jobs on the real Slurm (INJECTIONS=number, SEED=number for one run)
-	@PYTHONPATH=plugins $(AIRFLOW) -m chaos $(INJECTIONS:%=--injections %) $(SEED:%=--seed %)
+chaos-jobs: setup ## hundreds of faults put into the life of jobs on the real Slurm (INJECTIONS=number, SEED=number or WHOLE=number for one run)
+	@PYTHONPATH=plugins $(AIRFLOW) -m chaos $(INJECTIONS:%=--injections %) $(SEED:%=--seed %) $(WHOLE:%=--seed --whole %)
 
 up: setup ## a local AWS region and Airflow in the background
 	@$(AIRFLOW) -m workshop up

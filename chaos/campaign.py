@@ -90,7 +90,8 @@ def failures(reports: Iterable[Report]) -> Iterator[str]:
         if report.found:
             yield f"{report.plan}"
             yield from (f"  {violation.kind}: {violation.text}" for violation in report.found)
-            yield f"  log: {report.log}; again: make chaos-jobs SEED={report.plan.seed}"
+            again = "WHOLE" if report.plan.fault is Fault.AIRFLOW else "SEED"
+            yield f"  log: {report.log}; again: make chaos-jobs {again}={report.plan.seed}"
 
 
 def last_line(reports: list[Report]) -> str:

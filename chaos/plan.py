@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 
@@ -18,6 +18,7 @@ class Fault(StrEnum):
     SILENCE = "network falls silent"
     SLURMCTLD = "slurmctld killed"
     PROGRAM = "head node program killed"
+    AIRFLOW = "whole Airflow killed"  # a real one: scheduler, triggerer, API server and workers at once
 
 
 class Phase(StrEnum):
@@ -70,6 +71,10 @@ _ROUND = (
 )
 
 
+#: Seconds of a run of the whole Airflow: from before its tasks are queued to when its jobs compute.
+_RUN_OF_AIRFLOW = 6.0
+
+
 @dataclass(frozen=True)
 class Plan:
     """One run. The fault strikes in `phase` once `byte` bytes have gone `up` (to the head node) or down, and `delay`
@@ -110,7 +115,15 @@ class Plan:
             moment=moment,
         )
 
+    @classmethod
+    def of_whole_airflow(cls, seed: int) -> Plan:
+        """Return a run of a real Airflow that is killed as a whole, once or twice."""
+        plan = cls.of_seed(seed, (Fault.AIRFLOW,))
+        return replace(plan, kind=Kind.GOOD, delay=random.Random(seed).uniform(0.0, _RUN_OF_AIRFLOW))
+
     def __str__(self) -> str:
+        if self.fault is Fault.AIRFLOW:
+            return f"seed {self.seed}: {self.fault} {self.delay:.2f} s after the trigger, {self.times}x"
         way = f"byte {self.byte} {'there' if self.up else 'back'}, {self.delay:.2f} s later"
         instant = f"{self.moment} sbatch" if self.moment is not Moment.ANY else way
         tasks = "one task" if self.is_one_task else "a task and a sensor"

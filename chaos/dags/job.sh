@@ -1,0 +1,7 @@
+#!/bin/bash
+run="$SLURM_JOB_NAME - $SLURM_JOB_ID"
+echo "begin $run" >>"$PARAM_RAN"
+echo "begin $SLURM_JOB_NAME"
+sleep 8
+echo "end $SLURM_JOB_NAME"
+echo "end $run" >>"$PARAM_RAN"
