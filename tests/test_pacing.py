@@ -10,10 +10,10 @@ from hpc.pacing import pause
 
 @given(st.floats(min_value=0, max_value=1e6), st.floats(min_value=1, max_value=600))
 def test_a_pause_keeps_to_its_bounds(elapsed: float, longest: float) -> None:
-    assert 0.95 * min(1.0, longest) <= pause(elapsed, longest) <= 1.05 * longest
+    assert min(1.0, longest) <= pause(elapsed, longest) <= 1.05 * longest
 
 
 def test_a_pause_grows_with_the_wait() -> None:
     assert pause(0, 30) < 1.1
-    assert 9 < pause(100, 30) < 11
-    assert pause(10_000, 30) > 28
+    assert 10 <= pause(100, 30) < 11
+    assert pause(10_000, 30) >= 30
