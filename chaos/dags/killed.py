@@ -7,7 +7,7 @@ from airflow.sdk import DAG
 
 from hpc.slurm.operators import SlurmJobOperator
 
-with DAG("killed", schedule=None, params={"folder": ""}):
+with DAG("killed", schedule=None, params={"folder": "", "seconds": 8}):
     for place in ("triggerer", "worker"):
         SlurmJobOperator(
             task_id=place,
@@ -15,7 +15,7 @@ with DAG("killed", schedule=None, params={"folder": ""}):
             job_script=Path(__file__).with_name("job.sh").resolve(),
             job_name="chaos.job",
             directory="{{ params.folder }}/" + place,
-            parameters={"ran": "{{ params.folder }}/" + place + "/ran"},
+            parameters={"ran": "{{ params.folder }}/" + place + "/ran", "seconds": "{{ params.seconds }}"},
             deferrable=place == "triggerer",
             waiter_delay=1,
             waiter_max_attempts=600,
