@@ -42,8 +42,8 @@ async def test_a_person_ends_the_jobs_of_a_waiting_task_and_no_others(region: Lo
             """Wait until the attempts of the deferred task are in these states, in their order."""
             token = job_token(DAG_ID, run_id, "triggerer", -1)
             async with asyncio.timeout(60):
-                while [job.state for job in sorted(await whole.head_node.queue(token))] != list(states):
-                    await asyncio.sleep(0.2)  # noqa: ASYNC110 - Slurm is asked, nobody tells
+                while [job.state for job in sorted(await whole.head_node.queue(token))] != list(states):  # noqa: ASYNC110
+                    await asyncio.sleep(0.2)
 
         await waits(whole, run_id)
         await attempts_end("RUNNING")
