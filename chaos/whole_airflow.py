@@ -11,9 +11,11 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from airflow_client.client import ApiClient
+
 from chaos.head_node import RUNS, HeadNode, open_head_node
 from chaos.life import Report
-from chaos.plan import Kind, Plan
+from chaos.plan import Plan
 from chaos.verdict import Outcome, Violation, violations
 from hpc.slurm.identity import job_token
 from local_aws.testing import LocalRegion
@@ -56,19 +58,19 @@ class WholeAirflow:
         for _ in range(plan.times):
             await asyncio.sleep(plan.delay)
             hits += await asyncio.to_thread(self._lose_power)
-        await asyncio.to_thread(until, lambda: self._state(run_id) in rest.FINISHED_RUN_STATES, LONGEST_RUN)
+        client = await asyncio.to_thread(self.server.client)
+        with suppress(TimeoutError):
+            await asyncio.to_thread(
+                until, lambda: rest.run_state(client, DAG_ID, run_id) in rest.FINISHED_RUN_STATES, LONGEST_RUN
+            )
         log, found = self.folder / f"airflow-{plan.seed}.log", list[Violation]()
         for place in PLACES:
-            returned = await asyncio.to_thread(rest.returned, self.server.client(), DAG_ID, run_id, place)
-            outcome = Outcome(returned=returned) if returned else Outcome(error="failed", message=f"task {place}")
+            outcome = await asyncio.to_thread(outcome_of, client, run_id, place)
             token = job_token(DAG_ID, run_id, place, -1)
             evidence = await self.head_node.evidence(token, f"{directory}/{place}")
-            found += violations(Kind.GOOD, evidence, outcome)
+            found += violations(plan.kind, evidence, outcome)
             _note(log, plan, outcome, evidence, *found)
         return Report(plan, hits, found, time.monotonic() - began, log, cleared=0)
-
-    def _state(self, run_id: str) -> str:
-        return rest.run_state(self.server.client(), DAG_ID, run_id)
 
     def _lose_power(self) -> bool:
         """Kill scheduler, triggerer, API server, workers and tasks at once, and start them; say whether any ran."""
@@ -83,6 +85,16 @@ class WholeAirflow:
         self.server.start()
         self.server.wait_until_ready([DAG_ID])
         return killed > 0
+
+
+def outcome_of(client: ApiClient, run_id: str, place: str) -> Outcome:
+    """Return how a task ended; nothing if it has not."""
+    (task,) = (task for task in rest.task_progress(client, DAG_ID, run_id, []) if task.task_id == place)
+    if not task.finished:
+        return Outcome()
+    if task.state != "success":
+        return Outcome(error="Failed", message=f"task {place} is {task.state}")
+    return Outcome(returned=rest.returned(client, DAG_ID, run_id, place))
 
 
 def _note(log: Path, *what: object) -> None:

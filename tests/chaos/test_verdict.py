@@ -110,9 +110,18 @@ def test_wrong_verdicts(kind: Kind, outcome: Outcome) -> None:
     assert "wrong" in kinds(GOOD, outcome, kind)
 
 
-@pytest.mark.parametrize(("failed", "expected"), [("1", set()), ("0", {"wrong"})])
-def test_a_point_that_slurm_ended_is_a_failed_one(failed: str, expected: set[str]) -> None:
+@pytest.mark.parametrize(
+    ("failed", "state", "told", "expected"),
+    [
+        ("1", "NODE_FAIL", "NODE_FAIL", set()),
+        ("1", "NODE_FAIL", "exit code 3", {"wrong"}),
+        ("1", "COMPLETED", "NODE_FAIL", {"loss", "wrong"}),
+        ("0", "NODE_FAIL", "NODE_FAIL", {"wrong"}),
+    ],
+)
+def test_a_point_that_slurm_ended_is_a_failed_one(failed: str, state: str, told: str, expected: set[str]) -> None:
+    queue = [SlurmJob(NAME, "7", point, state if point == failed else "COMPLETED") for point in "012"]
     ran = [f"{word} {NAME} {point} 7" for point in "012" if point != failed for word in ("begin", "end")]
     outputs = {f"points/{point}/output.log": [f"begin {NAME}", f"end {NAME}"] for point in "012"}
-    outcome = Outcome(returned={"result": {"points": 3, "failed_count": 1, "failed": {failed: "NODE_FAIL"}}})
-    assert kinds(replace(GOOD, ran=ran, outputs=outputs), outcome, Kind.TOLERANT) == expected
+    outcome = Outcome(returned={"result": {"points": 3, "failed_count": 1, "failed": {failed: told}}})
+    assert kinds(replace(GOOD, queue=queue, ran=ran, outputs=outputs), outcome, Kind.TOLERANT) == expected

@@ -1,4 +1,4 @@
-"""A whole, real Airflow, whose power is lost twice in one run, and in which a person ends and clears waiting tasks."""
+"""A whole, real Airflow, whose power is lost twice in one run, and in which a person ends and clears tasks."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from airflow_client.client import TaskInstanceApi
+from airflow_client.client import ApiClient, TaskInstanceApi
 from airflow_client.client.models.clear_task_instances_body import ClearTaskInstancesBody
 from airflow_client.client.models.patch_task_instance_body import PatchTaskInstanceBody
 
-from chaos.plan import Plan
-from chaos.whole_airflow import DAG_ID, WholeAirflow, open_whole_airflow, until
+from chaos.plan import Kind, Plan
+from chaos.verdict import violations
+from chaos.whole_airflow import DAG_ID, WholeAirflow, open_whole_airflow, outcome_of, until
 from hpc.slurm.identity import job_token
 from workshop import rest
 
 if TYPE_CHECKING:
     from local_aws.testing import LocalRegion
 
+FOLDER = "/fsx/runs/steered"
 pytestmark = [pytest.mark.airflow, pytest.mark.slurm, pytest.mark.timeout(400)]
 
 
@@ -32,50 +34,85 @@ async def test_a_loss_of_power_doubles_and_loses_no_job(region: LocalRegion, tmp
     assert report.hits == 2
 
 
-async def test_a_person_ends_the_jobs_of_a_waiting_task_and_no_others(region: LocalRegion, tmp_path: Path) -> None:
+async def test_a_person_ends_the_jobs_of_a_task_and_no_others_and_a_restart_none(
+    region: LocalRegion, tmp_path: Path
+) -> None:
     async with open_whole_airflow(region, tmp_path / "whole") as whole:
-        client = whole.server.client()
-        run_id = rest.trigger(client, DAG_ID, {"folder": "/fsx/runs/steered", "seconds": 20})
-        tasks = TaskInstanceApi(client)
+        steered = Steered(whole, rest.trigger(whole.server.client(), DAG_ID, {"folder": FOLDER, "seconds": 300}))
+        by_hand = await whole.head_node.run("sbatch --parsable --wrap='sleep 600'")
+        await steered.are("triggerer", "RUNNING")
+        await steered.are("worker", "RUNNING")
 
-        async def attempts_end(*states: str) -> None:
-            """Wait until the attempts of the deferred task are in these states, in their order."""
-            token = job_token(DAG_ID, run_id, "triggerer", -1)
-            async with asyncio.timeout(60):
-                while [job.state for job in sorted(await whole.head_node.queue(token))] != list(states):  # noqa: ASYNC110
-                    await asyncio.sleep(0.2)
+        await steered.waits()
+        steered.mark_failed("triggerer")
+        await steered.are("triggerer", "CANCELLED")
+        for before in (["CANCELLED"], ["CANCELLED", "CANCELLED"]):
+            steered.clear("triggerer")
+            await steered.are("triggerer", *before, "RUNNING")
+            await steered.waits()
+        assert await steered.states("worker") == ["RUNNING"]
+        steered.mark_failed("worker")
+        await steered.are("worker", "CANCELLED")
 
-        await waits(whole, run_id)
-        await attempts_end("RUNNING")
-        tasks.patch_task_instance(DAG_ID, run_id, "triggerer", PatchTaskInstanceBody(new_state="failed"))
-        await attempts_end("CANCELLED")
+        # A deploy: all components end by SIGTERM, and start again.
+        await asyncio.to_thread(whole.server.stop)
+        await asyncio.to_thread(whole.server.start)
+        await asyncio.to_thread(whole.server.wait_until_ready, [DAG_ID])
+        await steered.waits()
+        assert await steered.states("triggerer") == ["CANCELLED", "CANCELLED", "RUNNING"]
+        assert await whole.head_node.run(f"squeue --noheader --format=%T --job={by_hand}") == "RUNNING\n"
 
-        asked = {"dry_run": False, "dag_run_id": run_id, "task_ids": ["triggerer"], "only_failed": False}
-        clear = ClearTaskInstancesBody.from_dict(asked)
-        tasks.post_clear_task_instances(DAG_ID, clear)
-        await waits(whole, run_id)
-        await attempts_end("CANCELLED", "RUNNING")
-        tasks.post_clear_task_instances(DAG_ID, clear)
-        await attempts_end("CANCELLED", "CANCELLED", "RUNNING")
-
-        await in_thread(lambda: rest.run_state(client, DAG_ID, run_id) in rest.FINISHED_RUN_STATES)
-        ended = {place: rest.returned(client, DAG_ID, run_id, place) for place in ("triggerer", "worker")}
-    # The job of the other task, which nobody touched, ran to its end.
-    assert {place: (job["attempt"], job["result"]["exit_code"]) for place, job in ended.items()} == {
-        "triggerer": (3, 0),
-        "worker": (1, 0),
-    }
+        await whole.head_node.run(f"touch {FOLDER}/triggerer/go")
+        await steered.until(lambda: rest.run_state(steered.client, DAG_ID, steered.run_id) == "failed")
+        outcome = outcome_of(steered.client, steered.run_id, "triggerer")
+        evidence = await whole.head_node.evidence(steered.token("triggerer"), f"{FOLDER}/triggerer")
+    assert outcome.returned
+    assert outcome.returned["attempt"] == 3
+    # Each attempt recorded its end, and none began before that of the one before.
+    assert ["end" in evidence.records[number] for number in (1, 2, 3)] == [True, True, True]
+    assert violations(Kind.GOOD, evidence, outcome) == []
 
 
-async def waits(whole: WholeAirflow, run_id: str) -> None:
-    client = whole.server.client()
-    await in_thread(
-        lambda: any(
-            (task.task_id, task.state) == ("triggerer", "deferred")
-            for task in rest.task_progress(client, DAG_ID, run_id, [])
+class Steered:
+    """A run of the DAG, and what a person does to its tasks."""
+
+    def __init__(self, whole: WholeAirflow, run_id: str) -> None:
+        self.whole = whole
+        self.run_id = run_id
+
+    @property
+    def client(self) -> ApiClient:
+        return self.whole.server.client()
+
+    def token(self, task_id: str) -> str:
+        return job_token(DAG_ID, self.run_id, task_id, -1)
+
+    def mark_failed(self, task_id: str) -> None:
+        body = PatchTaskInstanceBody(new_state="failed")
+        TaskInstanceApi(self.client).patch_task_instance(DAG_ID, self.run_id, task_id, body)
+
+    def clear(self, task_id: str) -> None:
+        asked = {"dry_run": False, "dag_run_id": self.run_id, "task_ids": [task_id], "only_failed": False}
+        TaskInstanceApi(self.client).post_clear_task_instances(DAG_ID, ClearTaskInstancesBody.from_dict(asked))
+
+    async def states(self, task_id: str) -> list[str]:
+        """Return the states of the jobs of a task's attempts, in their order."""
+        return [job.state for job in sorted(await self.whole.head_node.queue(self.token(task_id)))]
+
+    async def are(self, task_id: str, *states: str) -> None:
+        """Return when they are these."""
+        async with asyncio.timeout(90):
+            while await self.states(task_id) != list(states):  # noqa: ASYNC110 - Slurm is asked, nobody tells
+                await asyncio.sleep(0.2)
+
+    async def waits(self) -> None:
+        """Return when the one task is deferred."""
+        await self.until(
+            lambda: (
+                ("triggerer", "deferred")
+                in {(task.task_id, task.state) for task in rest.task_progress(self.client, DAG_ID, self.run_id, [])}
+            )
         )
-    )
 
-
-async def in_thread(condition: Callable[[], object]) -> None:
-    await asyncio.to_thread(until, condition, 90)
+    async def until(self, condition: Callable[[], object]) -> None:
+        await asyncio.to_thread(until, condition, 90)

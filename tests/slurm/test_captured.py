@@ -1,9 +1,8 @@
 """What newer Slurms print for the very questions of `watch`, and how it is judged. Slurm 22.05 is in test_waits.py.
 
 Each capture is of one small cluster made of Debian's packages; the name of a job tells what was done to it. The memory
-was limited by a control group. A cloud node that never booted is a NODE_FAIL there: BOOT_FAIL needs a node that Slurm
-boots again itself (`sbatch --reboot`), and REVOKED a federation of clusters, so these two are as squeue(1) describes
-them.
+was limited by a control group. A cloud node that never booted is a NODE_FAIL there, and nothing that was tried made a
+BOOT_FAIL or, without a federation of clusters, a REVOKED: these two are as squeue(1) describes them.
 """
 
 from __future__ import annotations

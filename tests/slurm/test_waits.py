@@ -385,7 +385,7 @@ async def test_a_thousand_waits_do_not_hold_up_the_triggerer(tasks: Tasks) -> No
         await watching
         await asyncio.to_thread(beside.join)
     assert {event["status"] for event in events} == {"success"}
-    assert not watched.said or idle.said, watched.said
+    assert len(watched.said) <= len(idle.said), watched.said
 
 
 async def test_a_killed_session_is_made_again(tasks: Tasks, monkeypatch: pytest.MonkeyPatch) -> None:
