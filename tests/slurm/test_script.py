@@ -211,6 +211,25 @@ def test_a_script_that_ends_while_its_signal_is_recorded_keeps_its_exit_code(tmp
     assert record_of(tmp_path / "record", "end")["exit_code"] == "9"
 
 
+def test_a_script_that_dies_of_sigterm_before_the_wrapper_sees_it_was_terminated(tmp_path: Path) -> None:
+    """Slurm signals both at once, and the script may be the quicker one; a job that is put back has to run again."""
+    slow = tmp_path / "date"
+    slow.write_text('#!/bin/bash\necho >>"$0.calls"; sleep 0.3; exec /bin/date "$@"\n')
+    slow.chmod(0o755)
+    calls = tmp_path / "date.calls"
+    script = f"echo $$ >{tmp_path}/pid.part; mv {tmp_path}/pid.part {tmp_path}/pid; exec sleep 60"
+    process = run_wrapper(tmp_path / "record", script, PATH=f"{tmp_path}:/usr/bin:/bin")
+    while not (tmp_path / "pid").exists():
+        assert process.poll() is None
+    calls.write_text("")
+    os.kill(int((tmp_path / "pid").read_text()), signal.SIGTERM)
+    while not calls.read_text():  # the script is dead, and its end is being recorded
+        assert process.poll() is None
+    process.terminate()
+    assert process.wait() == 143
+    assert "terminated" in record_of(tmp_path / "record", "terminated")
+
+
 def test_a_second_job_of_an_attempt_does_not_run_the_script(tmp_path: Path) -> None:
     assert run_wrapper(tmp_path, f"echo ran >> {tmp_path}/ran").wait() == 0
     double = run_wrapper(tmp_path, f"echo ran >> {tmp_path}/ran", SLURM_JOB_ID="8")

@@ -89,8 +89,6 @@ while :; do
     code=$?
     kill -0 "$script" 2>/dev/null || break
 done
-# What has ended by itself is recorded as that, even if Slurm ends the job right now.
-trap '' TERM
 kill "$heart" 2>/dev/null
 # If the script ended while a trap ran, that code is of the interrupted wait; bash most often still knows the script's own.
 if [ -n "$interrupted" ]; then
