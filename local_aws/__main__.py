@@ -53,6 +53,12 @@ def make_parser() -> argparse.ArgumentParser:
     delay = fault.add_parser("delay", parents=[common], help="make stacks take longer from now on (seconds)")
     delay.add_argument("--create", type=float)
     delay.add_argument("--delete", type=float)
+    deletion = fault.add_parser(
+        "deletion", parents=[common], help="keep resources from being deleted with their stack from now on"
+    )
+    deletion.add_argument("target", help="a logical id or a type, for example AWS::EC2::PlacementGroup")
+    deletion.add_argument("--reason", default="", help="what CloudFormation says (default: it claims a success)")
+    deletion.add_argument("--times", type=int, help="how often (default: always)")
     fault.add_parser("clear", parents=[common], help="take back every fault")
     return parser
 
@@ -110,6 +116,8 @@ def _order(arguments: argparse.Namespace, facts: RegionFacts) -> None:
             ask(facts, "fault-metric", alarm=arguments.alarm, value=arguments.value)
         case "delay":
             ask(facts, "fault-delays", create=arguments.create, delete=arguments.delete)
+        case "deletion":
+            ask(facts, "fault-deletion", target=arguments.target, reason=arguments.reason, times=arguments.times)
         case "clear":
             ask(facts, "fault-clear")
 

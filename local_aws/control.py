@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from local_aws.errors import RegionError
+from local_aws.faults import DeletionFault
 
 if TYPE_CHECKING:
     from local_aws.supervisor import Supervisor
@@ -35,6 +36,7 @@ class Control:
             "fault-node": self.fault_node,
             "fault-metric": self.fault_metric,
             "fault-delays": self.fault_delays,
+            "fault-deletion": self.fault_deletion,
             "fault-clear": self.fault_clear,
         }
 
@@ -98,6 +100,10 @@ class Control:
             self._supervisor.faults.create_delay = create
         if delete is not None:
             self._supervisor.faults.delete_delay = delete
+
+    def fault_deletion(self, target: str, reason: str, times: int | None) -> None:
+        """Keep resources from being deleted with their stack from now on; without a reason they stay silently."""
+        self._supervisor.faults.fail_deletions(target, DeletionFault(reason, times))
 
     def fault_clear(self) -> None:
         """Take back every fault."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 LAUNCH_CODES = (
@@ -19,16 +19,29 @@ MetricKey = tuple[str, str, tuple[tuple[str, str], ...]]
 
 
 @dataclass
+class DeletionFault:
+    """Resources that do not go when their stack is deleted, for so many `times` (None: always).
+
+    With a `reason` the deletion fails and says it; without one it claims to have succeeded and the resource stays.
+    """
+
+    reason: str
+    times: int | None
+
+
+@dataclass
 class Faults:
     """The faults in force.
 
     `bootstrap_failure` is the reason that the next head nodes report; `launch_failures` maps a queue, compute resource
-    or node name (`*` for all) to the EC2 error code of its launches; `metrics` are values published instead of measured
+    or node name (`*` for all) to the EC2 error code of its launches; `deletions` maps the logical id or the type of a
+    resource to what happens when it is deleted; `metrics` are values published instead of measured
     ones; the delays are in seconds.
     """
 
     bootstrap_failure: str | None = None
     launch_failures: dict[str, str] = field(default_factory=dict)
+    deletions: dict[str, DeletionFault] = field(default_factory=dict)
     create_delay: float = 0.0
     delete_delay: float = 0.0
     metrics: dict[MetricKey, float] = field(default_factory=dict)
@@ -43,6 +56,24 @@ class Faults:
         """The error code for a launch that goes by any of `names`, or None when it succeeds."""
         with self._lock:
             return next((self.launch_failures[name] for name in (*names, "*") if name in self.launch_failures), None)
+
+    def fail_deletions(self, target: str, fault: DeletionFault) -> None:
+        """Keep the resources of that logical id or type from being deleted."""
+        with self._lock:
+            self.deletions[target] = fault
+
+    def take_deletion(self, *names: str) -> DeletionFault | None:
+        """The fault for a deletion that goes by any of `names`, counted; None when it succeeds."""
+        with self._lock:
+            name = next((name for name in names if name in self.deletions), None)
+            if name is None:
+                return None
+            fault = self.deletions[name]
+            if fault.times is not None:
+                fault.times -= 1
+                if fault.times <= 0:
+                    del self.deletions[name]
+            return fault
 
     def force_metric(self, key: MetricKey, value: float) -> None:
         """Publish `value` for a metric from now on."""
@@ -59,6 +90,7 @@ class Faults:
         with self._lock:
             self.bootstrap_failure = None
             self.launch_failures.clear()
+            self.deletions.clear()
             self.metrics.clear()
             self.create_delay = self.delete_delay = 0.0
 
@@ -68,6 +100,7 @@ class Faults:
             return {
                 "bootstrap_failure": self.bootstrap_failure,
                 "launch_failures": dict(self.launch_failures),
+                "deletions": {target: asdict(fault) for target, fault in self.deletions.items()},
                 "metrics": {"/".join(key[:2]): value for key, value in self.metrics.items()},
                 "create_delay": self.create_delay,
                 "delete_delay": self.delete_delay,

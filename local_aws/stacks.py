@@ -15,6 +15,7 @@ from contextvars import ContextVar
 from typing import Any, Protocol
 
 from moto.cloudformation import parsing
+from moto.cloudformation.exceptions import ValidationError
 from moto.cloudformation.models import CloudFormationBackend, Event, Stack
 from moto.cloudformation.responses import CloudFormationResponse
 from moto.core.common_models import CloudFormationModel
@@ -32,6 +33,7 @@ POLL_SECONDS = 0.1
 STACK_TYPE = "AWS::CloudFormation::Stack"
 
 _disable_rollback: ContextVar[bool] = ContextVar("disable_rollback", default=False)
+_retained: ContextVar[frozenset[str]] = ContextVar("retained", default=frozenset())
 _working = threading.local()
 
 
@@ -181,17 +183,17 @@ class StackWork:
         stack.status = "ROLLBACK_COMPLETE" if self._delete_resources() else "ROLLBACK_FAILED"
         stack._add_stack_event(stack.status)
 
-    def delete(self) -> None:
-        """Delete every resource."""
+    def delete(self, retained: frozenset[str] = frozenset()) -> None:
+        """Delete every resource but the `retained` ones, given by their logical ids."""
         stack = self.stack
         started = time.monotonic()
-        deleted = self._delete_resources()
+        deleted = self._delete_resources(retained)
         while time.monotonic() - started < max(self.faults.delete_delay, 0 if stack_is_nested() else DELETE_SECONDS):
             time.sleep(POLL_SECONDS)
         stack.status = "DELETE_COMPLETE" if deleted else "DELETE_FAILED"
         stack._add_stack_event(stack.status)
 
-    def _delete_resources(self) -> bool:
+    def _delete_resources(self, retained: frozenset[str] = frozenset()) -> bool:
         """Delete what was created, last first; False when something would not go."""
         resource_map = self.stack.resource_map
         created = resource_map._parsed_resources
@@ -200,12 +202,12 @@ class StackWork:
             resource = created.get(logical_id)
             if resource is None or isinstance(resource, str):
                 continue
-            if self.resources[logical_id].get("DeletionPolicy") == "Retain":
+            if self.resources[logical_id].get("DeletionPolicy") == "Retain" or logical_id in retained:
                 self._event(logical_id, "DELETE_SKIPPED")
                 continue
             self._event(logical_id, "DELETE_IN_PROGRESS")
             try:
-                resource_map._delete_resource(resource, self.resources[logical_id])
+                self._delete_resource(logical_id, resource)
             except Exception as error:  # whatever a resource raises is its status reason
                 LOG.warning("%s: %s was not deleted", self.stack.name, logical_id, exc_info=True)
                 self._event(logical_id, "DELETE_FAILED", str(error))
@@ -214,6 +216,16 @@ class StackWork:
             self._event(logical_id, "DELETE_COMPLETE")
             created.pop(logical_id, None)
         return complete
+
+    def _delete_resource(self, logical_id: str, resource: Any) -> None:
+        document = self.resources[logical_id]
+        fault = self.faults.take_deletion(logical_id, document["Type"])
+        if fault is None:
+            self.stack.resource_map._delete_resource(resource, document)
+            if document["Type"] == STACK_TYPE and resource.status == "DELETE_FAILED":
+                raise ResourceFailedError(f"Embedded stack {resource.stack_id} was not successfully deleted")
+        elif fault.reason:
+            raise ResourceFailedError(fault.reason)
 
     def _event(self, logical_id: str, status: str, reason: str | None = None) -> None:
         resource = self.stack.resource_map._parsed_resources.get(logical_id)
@@ -277,15 +289,29 @@ def _install_create(head_nodes: HeadNodes, faults: Faults) -> None:
 
 
 def _install_delete(head_nodes: HeadNodes, faults: Faults) -> None:
+    original_response = CloudFormationResponse.delete_stack
+
+    def respond(self: Any) -> Any:
+        token = _retained.set(frozenset(self._get_param("RetainResources") or ()))
+        try:
+            return original_response(self)
+        finally:
+            _retained.reset(token)
+
     def delete_stack(self: Any, name_or_id: str) -> None:
         stack = next((s for s in list(self.stacks.values()) if name_or_id in (s.stack_id, s.name)), None)
         if stack is None or stack.status == "DELETE_IN_PROGRESS":
             return
+        retained = _retained.get()
+        if retained and stack.status != "DELETE_FAILED":
+            raise ValidationError(
+                message="Invalid operation on stack. RetainResources can only be specified for a stack in DELETE_FAILED"
+            )
         stack.status = "DELETE_IN_PROGRESS"
         stack._add_stack_event("DELETE_IN_PROGRESS", "User Initiated")
 
         def work() -> None:
-            StackWork(stack, head_nodes, faults).delete()
+            StackWork(stack, head_nodes, faults).delete(retained)
             if stack.status == "DELETE_COMPLETE":
                 self.stacks.pop(stack.stack_id, None)
                 self.deleted_stacks[stack.stack_id] = stack
@@ -294,6 +320,7 @@ def _install_delete(head_nodes: HeadNodes, faults: Faults) -> None:
 
         _on_a_thread(work, f"delete-{stack.name}")
 
+    replace(CloudFormationResponse, "delete_stack", respond)
     replace(CloudFormationBackend, "delete_stack", delete_stack)
 
 

@@ -67,7 +67,8 @@ class LocalRegion:
         """Order a fault.
 
         `bootstrap` (reason), `capacity` (target, code), `node` (cluster, node), `metric` (alarm, value), `delays`
-        (create, delete: seconds or None), `clear`. They are those of the command line.
+        (create, delete: seconds or None), `deletion` (target: logical id or type, reason: empty to stay silently,
+        times: number or None for always), `clear`. They are those of the command line.
         """
         ask(self.facts, f"fault-{kind}", **arguments)
 

@@ -61,7 +61,11 @@ class ClusterDeleteFailedError(ClusterError):
 
 
 class LeftoversError(ClusterError):
-    """The stack is gone, but something that bears the cluster's name or tag is still there."""
+    """The stack is gone, but something of the cluster is still there and costs money."""
+
+
+class LeftoversUnknownError(ClusterError):
+    """The stack is gone, but AWS did not say whether anything of the cluster is left: which is not "nothing"."""
 
 
 class HostKeyError(HpcError):

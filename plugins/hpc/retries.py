@@ -53,6 +53,7 @@ BY_ERROR_OF_A_STACK = ExceptionRetryPolicy(
 BY_ERROR_OF_A_DELETION = ExceptionRetryPolicy(
     rules=[
         _rule(errors.LeftoversError, RetryAction.FAIL, "what is left has to be removed by a person, who is told now"),
+        _rule(errors.LeftoversUnknownError, RetryAction.RETRY, "what could not be asked has to be asked again"),
         _rule(errors.PermissionDeniedError, RetryAction.RETRY, "credentials are renewed, and the cluster has to go"),
         _rule(errors.DeadlineExceededError, RetryAction.RETRY, "the cluster still has to go"),
         *BY_ERROR.rules,

@@ -146,7 +146,7 @@ def test_a_cluster_from_nothing_to_nothing(
     assert require_fleet(region.client("dynamodb"), name) == "RUNNING"
 
     # The looks see a cluster that is there, so that an empty answer means something.
-    assert {leftover.kind for leftover in find_leftovers(name, region.client)} >= MADE_BY_THE_STACK
+    assert {leftover.kind for leftover in find_leftovers(name, region.client).found} >= MADE_BY_THE_STACK
 
     deleted = drive(delete(name, tags={TAG_RUN_ID: "manual__2026-11-23"}))
     assert deleted["stack"] == "gone"
@@ -211,7 +211,7 @@ def test_a_cluster_that_is_not_made_in_time_is_deleted(faultless: LocalRegion, c
     name = "half-made"
     faultless.fault("delays", create=300, delete=None)
 
-    with pytest.raises(errors.DeadlineExceededError, match=r"longer than 2 s; the stack is CREATE_IN_PROGRESS"):
+    with pytest.raises(errors.DeadlineExceededError, match=r"longer than it may; the stack is CREATE_IN_PROGRESS"):
         drive(
             ParallelClusterCreateOperator(
                 task_id="create", cluster_name=name, cluster_config=config, waiter_delay=1, waiter_max_attempts=2
@@ -283,3 +283,59 @@ def test_a_wrong_configuration_is_refused_before_anything_exists(
 def test_a_template_that_is_not_there_is_a_wrong_configuration(drive: Drive) -> None:
     with pytest.raises(errors.ConfigurationError, match=r"nosuch\.yaml cannot be read"):
         drive(RenderClusterConfigOperator(task_id="render", cluster_name="wrong", template="nosuch.yaml"))
+
+
+PLACEMENT = "The placement group is in use and may not be deleted. (Error Code: InvalidPlacementGroup.InUse)"
+
+
+def test_a_deletion_that_fails_is_tried_again_then_done_without_what_refuses(
+    faultless: LocalRegion, config: str, drive: Drive, lines: Lines
+) -> None:
+    name = "stubborn"
+    drive(create(name, config))
+    faultless.fault("deletion", target="AWS::EC2::LaunchTemplate", reason=PLACEMENT, times=1)
+    faultless.fault("deletion", target="AWS::EC2::SecurityGroup", reason="Cannot delete entity.", times=None)
+
+    deleted = drive(delete(name))
+
+    assert "(AWS::EC2::LaunchTemplate) is still in use" in lines()
+    assert "(AWS::EC2::SecurityGroup) refuses, so the stack is deleted without it" in lines()
+    assert deleted["leftovers"] == []
+    assert {thing.split(" sg-")[0] for thing in deleted["removed"]} == {"security group"}
+
+
+def test_a_head_node_that_outlives_its_stack_is_terminated_and_a_file_system_reported(
+    faultless: LocalRegion, config: str, drive: Drive
+) -> None:
+    name = "outlived"
+    drive(create(name, config))
+    faultless.fault("deletion", target="AWS::EC2::Instance", reason="", times=None)
+    faultless.fault("deletion", target="AWS::FSx::FileSystem", reason="", times=None)
+
+    with pytest.raises(
+        errors.LeftoversError, match=r"for about \$0\.23 an hour.*:\n  FSx file system fs-\w+ \("
+    ) as caught:
+        drive(delete(name, settle_seconds=3))
+
+    assert "EC2 instance" not in str(caught.value)
+    faultless.fault("clear")
+    for system in faultless.client("fsx").describe_file_systems()["FileSystems"]:
+        faultless.client("fsx").delete_file_system(FileSystemId=system["FileSystemId"])
+    assert drive(delete(name))["leftovers"] == []
+
+
+def test_a_file_system_that_refuses_keeps_its_stack_and_is_named_with_its_price(
+    faultless: LocalRegion, config: str, drive: Drive
+) -> None:
+    name = "refused"
+    drive(create(name, config))
+    faultless.fault("deletion", target="AWS::FSx::FileSystem", reason="The file system refuses.", times=None)
+
+    with pytest.raises(errors.ClusterDeleteFailedError) as caught:
+        drive(delete(name))
+
+    assert "(AWS::FSx::FileSystem): DELETE_FAILED: The file system refuses." in str(caught.value)
+    assert "an hour" in str(caught.value)
+    assert status(faultless, name) == "DELETE_FAILED"
+    faultless.fault("clear")
+    assert drive(delete(name))["leftovers"] == []

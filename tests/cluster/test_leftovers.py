@@ -10,8 +10,9 @@ from airflow.sdk.exceptions import TaskDeferred
 from botocore.exceptions import ClientError
 
 from hpc import errors
+from hpc.cluster import removal
 from hpc.cluster.install import HOME_VARIABLE
-from hpc.cluster.leftovers import LOOKS, TAG, find_kept, find_leftovers
+from hpc.cluster.leftovers import LOOKS, TAG, Wanted, find_kept, find_leftovers
 from hpc.cluster.operators import ParallelClusterDeleteOperator
 
 if TYPE_CHECKING:
@@ -109,17 +110,47 @@ def things(region: LocalRegion) -> dict[str, str]:
 def test_every_kind_is_found_and_nothing_of_a_cluster_with_a_name_alike(
     region: LocalRegion, things: dict[str, str]
 ) -> None:
-    found = find_leftovers(NAME, region.client)
+    findings = find_leftovers(NAME, region.client)
 
-    assert {leftover.kind: leftover.id for leftover in found} == things
-    assert len(found) == len(things)
+    assert {leftover.kind: leftover.id for leftover in findings.found} == things
+    assert len(findings.found) == len(things)
+    assert findings.unknown == ()
+    # A stack has no price of its own; the rest is 1 GiB of gp2, 1,200 of scratch Lustre, and list prices.
+    costs = {leftover.kind: leftover.monthly for leftover in findings.billing}
+    assert costs.pop("EC2 instance") == pytest.approx(0.0104 * 730)
+    assert costs == {
+        "CloudFormation stack": None,
+        "EBS volume": pytest.approx(0.10),
+        "Elastic IP address": pytest.approx(3.65),
+        "FSx file system": pytest.approx(168),
+        "EFS file system": 0.01,
+        "Route 53 zone": 0.50,
+        "CloudWatch alarm": 0.10,
+        "CloudWatch dashboard": 3.00,
+    }
+    assert findings.cost.startswith("at least about $0.")
 
 
 def test_of_a_cluster_that_never_was_nothing_is_left(region: LocalRegion, things: dict[str, str]) -> None:
-    assert find_leftovers("never-was", region.client) == []
+    assert find_leftovers("never-was", region.client).is_proof
 
 
-@pytest.mark.parametrize("look", LOOKS)
+def test_what_lost_its_tags_is_found_by_its_id(region: LocalRegion) -> None:
+    ec2 = region.client("ec2")
+    zone = f"{region.region}a"
+    volume = ec2.create_volume(AvailabilityZone=zone, Size=1)["VolumeId"]
+    system = region.client("fsx").create_file_system(
+        FileSystemType="LUSTRE", StorageCapacity=1200, SubnetIds=[region.compute_subnet_id]
+    )["FileSystem"]["FileSystemId"]
+
+    made = {"AWS::EC2::Volume": [volume, "vol-00000000000000000"], "AWS::FSx::FileSystem": [system]}
+    findings = find_leftovers("without-tags", region.client, made)
+
+    assert {leftover.id for leftover in findings.found} == {volume, system}
+    assert find_leftovers("without-tags", region.client).is_proof
+
+
+@pytest.mark.parametrize("look", LOOKS.values(), ids=LOOKS)
 def test_a_refused_question_is_not_an_empty_answer(look: Any) -> None:
     class Refusing:
         class meta:
@@ -134,15 +165,28 @@ def test_a_refused_question_is_not_an_empty_answer(look: Any) -> None:
             return refuse
 
     with pytest.raises((ClientError, errors.PermissionDeniedError), match="AccessDenied"):
-        list(look(NAME, lambda service: Refusing()))
+        list(look(Wanted(NAME, lambda service: Refusing(), {})))
 
 
-def test_a_missing_permission_is_named(region: LocalRegion) -> None:
-    def clients(service: str) -> Any:
-        raise ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "DescribeStacks")
+def refusing(region: LocalRegion, *services: str) -> Any:
+    """Return clients of which some services' are denied."""
 
-    with pytest.raises(errors.PermissionDeniedError, match="DescribeStacks"):
-        find_leftovers(NAME, clients)
+    def client(service: str) -> Any:
+        if service in services:
+            raise ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, f"Ask{service.title()}")
+        return region.client(service)
+
+    return client
+
+
+def test_a_denied_service_hides_nothing_of_the_others(region: LocalRegion, things: dict[str, str]) -> None:
+    findings = find_leftovers(NAME, refusing(region, "route53", "efs"))
+
+    kinds = {leftover.kind for leftover in findings.found}
+    assert kinds == set(things) - {"Route 53 zone", "EFS file system"}
+    assert [question.split(":")[0] for question in findings.unknown] == ["EFS file systems", "Route 53 zones"]
+    assert "AskRoute53" in findings.unknown[1]
+    assert "docs/running-on-aws.md" in findings.unknown[1]
 
 
 def test_log_groups_are_kept_by_their_full_name(region: LocalRegion) -> None:
@@ -162,21 +206,62 @@ def delete(name: str, **arguments: Any) -> ParallelClusterDeleteOperator:
     )
 
 
-def test_what_stays_is_an_error_that_names_it(context: Any, things: dict[str, str]) -> None:
-    with pytest.raises(errors.LeftoversError) as caught:
-        delete(NAME, settle_seconds=0).look_again(context, started=0)
+#: What is never removed: it holds data, or goes by its own deletion.
+FOR_PEOPLE = {"CloudFormation stack", "EBS volume", "FSx file system", "EFS file system"}
 
-    for kind, identifier in things.items():
-        assert f"{kind} {identifier}" in str(caught.value)
-    assert "may cost money" in str(caught.value)
+
+def test_what_is_safe_is_removed_and_what_holds_data_is_an_error_with_its_price(
+    region: LocalRegion, context: Any
+) -> None:
+    things = leave_things(region, "stays")
+    operator = delete("stays", settle_seconds=60, deferrable=False)
+    first, _ = removal.remove(find_leftovers("stays", region.client).found, region.client)
+    assert {thing.kind for thing in first} == set(things) - FOR_PEOPLE
+    operator.settle_seconds = 0
+
+    with pytest.raises(errors.LeftoversError) as caught:
+        operator.look_again(context, started=0)
+
+    message = str(caught.value)
+    assert [kind for kind, identifier in things.items() if f"{kind} {identifier}" in message] == [
+        kind for kind in things if kind in FOR_PEOPLE
+    ]
+    assert f"FSx file system {things['FSx file system']} (AVAILABLE, $168.00 a month)" in message
+    assert "at least about $0.23 an hour" in message
+
+
+def test_what_was_removed_is_told(region: LocalRegion, context: Any, drive: Any) -> None:
+    subnet = region.compute_subnet_id
+    tags = [{"ResourceType": "instance", "Tags": [{"Key": TAG, "Value": "orphan"}]}]
+    ec2 = region.client("ec2")
+    image = ec2.describe_images()["Images"][0]["ImageId"]
+    run = {"ImageId": image, "MinCount": 1, "MaxCount": 1, "InstanceType": "c5.large", "SubnetId": subnet}
+    (instance,) = ec2.run_instances(**run, TagSpecifications=tags)["Instances"]
+
+    deleted = drive(delete("orphan", settle_seconds=60))
+
+    assert deleted["leftovers"] == []
+    assert deleted["removed"] == [f"EC2 instance {instance['InstanceId']} (running, $62.05 a month)"]
+
+
+def test_what_is_not_known_fails_the_deletion_even_when_nothing_is_found(
+    region: LocalRegion, context: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operator = delete("denied", settle_seconds=0)
+    monkeypatch.setattr(operator.account, "client", refusing(region, "efs"))
+
+    with pytest.raises(errors.LeftoversUnknownError, match=r"Not known: EFS file systems: .*AskEfs"):
+        operator.look_again(context, started=0)
 
 
 def test_what_is_only_slow_to_go_is_waited_for(region: LocalRegion, context: Any) -> None:
-    region.start_cluster("slow-to-go")
+    ec2 = region.client("ec2")
+    tags = [{"ResourceType": "volume", "Tags": [{"Key": TAG, "Value": "slow-to-go"}]}]
+    volume = ec2.create_volume(AvailabilityZone=f"{region.region}a", Size=1, TagSpecifications=tags)["VolumeId"]
     operator = delete("slow-to-go", settle_seconds=60)
     with pytest.raises(TaskDeferred) as deferred:
         operator.look_again(context, started=0)
-    region.stop_cluster("slow-to-go")
+    ec2.delete_volume(VolumeId=volume)
 
     resumed = getattr(operator, deferred.value.method_name)(context, event=None, **deferred.value.kwargs)
 

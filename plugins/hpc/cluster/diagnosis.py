@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from hpc.aws_errors import aws_errors
+from hpc.cluster.leftovers import Findings
 from hpc.cluster.log_groups import find_log_groups
 from hpc.cluster.reasons import find_reason
 from hpc.cluster.stacks import StackEvent, Target, of_operation, root_failures
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 #: The head node's logs that may tell why its bootstrap failed, the most telling one first.
 BOOTSTRAP_LOGS = ("bootstrap_error_msg", "chef-client", "cfn-init", "cloud-init-output", "cloud-init")
 LINES_SHOWN = 25
+NOTHING = Findings()
 _WAIT_CONDITION = "AWS::CloudFormation::WaitCondition"
 
 
@@ -62,10 +64,12 @@ def explain_creation(evidence: Evidence) -> HpcError:
     )
 
 
-def explain_deletion(evidence: Evidence) -> ClusterDeleteFailedError:
-    """Return the error that a failed deletion is."""
+def explain_deletion(evidence: Evidence, left: Findings = NOTHING) -> ClusterDeleteFailedError:
+    """Return the error that a failed deletion is, with what is `left` and its price."""
+    cost = f", for {left.cost}" if left.billing else " and may cost money"
+    lines = "".join(f"\n  Still there: {thing}" for thing in left.found)
     return ClusterDeleteFailedError(
-        _write(evidence, "could not be deleted: what it made is still there and may cost money"),
+        _write(evidence, f"could not be deleted: what it made is still there{cost}") + lines,
         remedy="clear this task to delete again; if a resource still refuses, remove what holds it (often a network "
         "interface or a bucket) in the console, then delete the stack there",
     )

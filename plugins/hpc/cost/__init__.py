@@ -1,0 +1,1 @@
+"""What a cluster, or what is left of one, costs."""
