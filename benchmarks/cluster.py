@@ -31,7 +31,7 @@ ENDS_WHEN_TOLD = "#!/bin/bash\nmkfifo go\nread -r _ <go\ndate +%s.%N >ended\nech
 #: Requests that one call of our program carries.
 BATCH = 1000
 #: Times that a connection is tried, a second apart and more.
-TRIES = 30
+TRIES = 180
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpc.names import cluster_name, expiry, tag_value
+from hpc.names import cluster_name, decode_tag, encode_tag, expiry, parse_expiry, tag_value
 
 #: pcluster/constants.py of aws-parallelcluster 3.16.1: PCLUSTER_NAME_REGEX, and the shorter limit with accounting.
 PARALLELCLUSTER_NAME = re.compile(r"^[a-zA-Z][a-zA-Z0-9-]{0,39}$")
@@ -45,3 +45,25 @@ def test_expiry_is_utc() -> None:
     start = datetime(2026, 1, 1, 1, 0, tzinfo=timezone(timedelta(hours=2)))
     assert expiry(start, 3600) == "2026-01-01T00:00:00Z"
     assert expiry(start.astimezone(UTC), 0) == "2025-12-31T23:00:00Z"
+
+
+#: What AWS allows in a tag's value, without the letters and digits of other alphabets.
+TAG_VALUE = re.compile(r"[A-Za-z0-9 .:/=+@_-]{0,256}")
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20), max_size=10))
+def test_texts_survive_in_one_tag(texts: list[str]) -> None:
+    value = encode_tag(*texts, otherwise="too=20long")
+    assert TAG_VALUE.fullmatch(value)
+    assert decode_tag(value) == (texts if value != "too=20long" else ["too long"])
+
+
+def test_globs_stay_readable_in_a_tag() -> None:
+    assert encode_tag("out/*.vtk", "log file", otherwise="") == "out/=2A.vtk log=20file"
+    assert encode_tag("x" * 257, otherwise="**") == "**"
+
+
+def test_an_expiry_is_read_again() -> None:
+    moment = datetime(2026, 1, 1, 1, 0, tzinfo=UTC)
+    assert parse_expiry(expiry(moment, 0)) == moment
+    assert parse_expiry("tomorrow") is None

@@ -126,6 +126,8 @@ DagTag = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 BucketName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
 KeyPrefix = Annotated[str, StringConstraints(pattern=r"^[\w!.*'()-]+(/[\w!.*'()-]+)*$", max_length=512)]
 ConnectionId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:-]+$", max_length=200)]
+MailAddress = Annotated[str, StringConstraints(pattern=r"^[^@\s<>,;]+@[^@\s<>,;]+$", max_length=254)]
+TopicArn = Annotated[str, StringConstraints(pattern=r"^arn:aws[a-z-]*:sns:[a-z0-9-]+:\d{12}:[A-Za-z0-9_-]+$")]
 AlarmName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,127}$")]
 Memory = Annotated[str, StringConstraints(pattern=r"^\d+[KMGT]?$")]
 
@@ -349,6 +351,28 @@ class KeepFor(Model):
     keep_for: Duration
 
 
+class Mail(Model):
+    """Who gets a message by mail."""
+
+    to: tuple[MailAddress, ...] = Field(min_length=1)
+    sender: MailAddress | None = Field(None, description="The connection's own if left out.")
+    connection: ConnectionId = Field("smtp_default", description="An Airflow connection of type smtp.")
+
+
+class Notify(Model):
+    """Who is told when a run fails or is late, an alarm goes off, a cluster is kept or cannot be deleted."""
+
+    slack: ConnectionId | None = Field(None, description="An Airflow connection that is an incoming webhook of Slack.")
+    mail: Mail | None = None
+    sns: TopicArn | None = Field(None, description="The ARN of a topic of Amazon SNS.")
+
+    @model_validator(mode="after")
+    def _tells_somebody(self) -> Notify:
+        if self.slack is None and self.mail is None and self.sns is None:
+            raise ValueError("name at least one of slack, mail, sns; leave notify out to tell nobody")
+        return self
+
+
 class Connections(Model):
     """Airflow connections: credentials, endpoint, and the SSH user, key and port come from these alone."""
 
@@ -386,6 +410,7 @@ class SimulationConfig(Model):
     )
     deadline: Duration = Field(timedelta(hours=12), description="How long a whole run may take, cluster included.")
     on_failure: Literal["delete"] | KeepFor = "delete"
+    notify: Notify | None = Field(None, description="Instead of what the Variable hpc_site says.")
     connections: Connections = Connections()
 
     @field_validator("sweep")
@@ -426,6 +451,7 @@ class Site(Model):
     compute_subnet_id: str = Field(pattern=r"^subnet-[0-9a-f]+$")
     key_name: str = Field(min_length=1)
     bucket: BucketName
+    notify: Notify | None = None
 
 
 # ------------------------------------------------------------------------------------------------ reading files
@@ -476,6 +502,16 @@ def load_simulations(directory: Path = SIMULATIONS_DIR) -> Iterator[SimulationCo
 def _known_keys() -> set[str]:
     models: list[type[BaseModel]] = [
         *(SimulationConfig, Schedule, Cluster, Job, Resources, InputFile, OnPremises, Export, PostProcessing),
-        *(Monitoring, Pending, Checkpoint, KeepFor, Connections, Sweep, *get_args(get_args(Parameter)[0])),
+        *(
+            Monitoring,
+            Pending,
+            Checkpoint,
+            KeepFor,
+            Mail,
+            Notify,
+            Connections,
+            Sweep,
+            *get_args(get_args(Parameter)[0]),
+        ),
     ]
     return {name for model in models for name in model.model_fields}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from datetime import time as clock
 from functools import partial
@@ -47,11 +48,12 @@ from hpc.durations import format_duration, format_walltime
 from hpc.errors import ConfigurationError
 from hpc.head_node.operators import HeadNodeConnectOperator
 from hpc.monitoring.sensors import CloudWatchAlarmSensor
+from hpc.notify import Teller
 from hpc.parameters import parameter_schema
 from hpc.problems import did_you_mean
 from hpc.report import RunReportOperator, describe_simulation
 from hpc.results.operators import ResultsOnPremisesOperator, ResultsToS3Operator
-from hpc.site import site
+from hpc.site import airflow_url, site
 from hpc.slurm.operators import SlurmJobOperator
 from hpc.slurm.sensors import SlurmAllocationSensor, SlurmJobSensor, SlurmQueueEmptySensor
 from hpc.sweep import parse_sweep, points, sweep_form_schema
@@ -109,7 +111,13 @@ def build_dag(simulation: SimulationConfig) -> DAG:
             reference=DeadlineReference.DAGRUN_QUEUED_AT,
             interval=simulation.deadline,
             callback=AsyncCallback(
-                deadline.alert, {"simulation": simulation.name, "deadline": format_duration(simulation.deadline)}
+                deadline.alert,
+                {
+                    "simulation": simulation.name,
+                    "deadline": format_duration(simulation.deadline),
+                    "notify": simulation.notify.model_dump(mode="json") if simulation.notify else None,
+                    "aws_conn_id": simulation.connections.aws,
+                },
             ),
         ),
         user_defined_macros={
@@ -117,6 +125,7 @@ def build_dag(simulation: SimulationConfig) -> DAG:
             "tag_value": names.tag_value,
             "expiry": names.expiry,
             "site": site,
+            "airflow_url": airflow_url,
             "job_parameters": partial(job_parameters, simulation),
             "sweep_of": partial(sweep_of, simulation),
         },
@@ -197,6 +206,8 @@ def add_tasks(simulation: SimulationConfig) -> None:
     wait = waits(simulation)
     ours = {names.TAG_SIMULATION: simulation.name, names.TAG_RUN_ID: "{{ tag_value(run_id) }}"}
     policy = _policies(simulation.retries)
+    staging = replace(retries.STAGING, timeout=min(retries.STAGING.timeout, simulation.deadline))
+    tell = Teller(simulation.notify, simulation.connections.aws)
 
     with TaskGroup("provision", prefix_group_id=False, tooltip="Steps 1 to 5: from nothing to a cluster"):
         install_parallelcluster = ParallelClusterInstallOperator(
@@ -215,6 +226,9 @@ def add_tasks(simulation: SimulationConfig) -> None:
                 **ours,
                 names.TAG_OWNER: simulation.owner,
                 names.TAG_EXPIRES: f"{{{{ expiry(dag_run.start_date, {life}) }}}}",
+                names.TAG_AIRFLOW: "{{ tag_value(airflow_url()) }}",
+                names.TAG_DIRECTORY: directory,
+                **_results_tags(simulation),
             },
             **aws,
             **policy(retries.ON_WORKER),
@@ -229,7 +243,11 @@ def add_tasks(simulation: SimulationConfig) -> None:
             **policy(retries.AWS_CALL),
         ).as_setup()  # type: ignore[no-untyped-call]
         wait_for_stack = ParallelClusterSensor(
-            task_id="wait_for_stack", cluster_name=CLUSTER, **aws, **policy(retries.STACK_WAIT)
+            task_id="wait_for_stack",
+            cluster_name=CLUSTER,
+            until=wait["until"],
+            **aws,
+            **policy(retries.STACK_WAIT),
         )
         verify_cluster = ParallelClusterVerifyOperator(
             task_id="verify_cluster",
@@ -256,7 +274,7 @@ def add_tasks(simulation: SimulationConfig) -> None:
             checkpoint=simulation.checkpoint.model_dump() if simulation.checkpoint else None,
             wait_for_completion=False,
             **on_cluster,
-            **policy(retries.STAGING),
+            **policy(staging),
         )
         wait_for_allocation = SlurmAllocationSensor(
             task_id="wait_for_allocation",
@@ -278,9 +296,11 @@ def add_tasks(simulation: SimulationConfig) -> None:
             cluster_name=CLUSTER,
             alarm_names=[f"{CLUSTER}-{alarm}" for alarm in simulation.monitoring.alarms],
             on_alarm=simulation.monitoring.on_alarm,
+            tell=tell,
             until_task_ids=["run_job"],
             # It runs beside two waits in a row, and must not fail a job for being longer than itself.
-            **wait | {"waiter_max_attempts": 2 * wait["waiter_max_attempts"]},
+            waiter_delay=wait["waiter_delay"],
+            waiter_max_attempts=2 * wait["waiter_max_attempts"],
             **aws,
             **policy(retries.AWS_WAIT),
         )
@@ -301,17 +321,27 @@ def add_tasks(simulation: SimulationConfig) -> None:
             also_exported_by=["export_pictures"],
             keep_for=_keep_for(simulation),
             hold_if_unverified=_hold(simulation),
+            tell=tell,
             **retries.DELETION.arguments(),
         ).as_teardown(setups=[render_cluster_config, create_cluster])
         # Not with the simulation's own number of retries: `retries: 0` is meant for the job, not for its safety net.
         delete_cluster = ParallelClusterDeleteOperator(
-            task_id="delete_cluster", cluster_name=CLUSTER, tags=ours, **aws, **retries.DELETION.arguments()
+            task_id="delete_cluster",
+            cluster_name=CLUSTER,
+            tags=ours,
+            on_failure_callback=tell.failed("the deletion of its cluster FAILED"),
+            on_retry_callback=tell.retried("the deletion of its cluster failed"),
+            **aws,
+            **retries.DELETION.arguments(),
         ).as_teardown(setups=[render_cluster_config, create_cluster])
         # A teardown as well: who marks a run as failed skips every task but teardowns, and a run whose last task was
         # skipped would count as a success even when its deletion failed.
-        report = RunReportOperator(task_id="report", cluster_name=CLUSTER, **policy(retries.ON_WORKER)).as_teardown(
-            on_failure_fail_dagrun=True
-        )
+        report = RunReportOperator(
+            task_id="report",
+            cluster_name=CLUSTER,
+            on_failure_callback=tell.failed("the run FAILED"),
+            **policy(retries.ON_WORKER),
+        ).as_teardown(on_failure_fail_dagrun=True)
 
     chain(install_parallelcluster, render_cluster_config, create_cluster, wait_for_stack, verify_cluster, connect)
     chain(connect, submit_job, wait_for_allocation, run_job)
@@ -328,8 +358,7 @@ def _add_results(
         return []
     export, post = simulation.export, simulation.postprocess
     policy = _policies(simulation.retries)
-    bucket = export.bucket or SITE % "bucket"
-    prefix = f"{export.prefix or simulation.name}/{CLUSTER}"
+    bucket, prefix = export.bucket or SITE % "bucket", f"{_prefix(simulation, export)}/{CLUSTER}"
 
     # A teardown of the connection: also after a failed job, for what it left often explains the failure; after a
     # submission that failed, for its answer may have been lost and the job be there; and when a person marks the run as
@@ -388,12 +417,33 @@ def _add_results(
     return saved
 
 
+def _prefix(simulation: SimulationConfig, export: Export) -> str:
+    return export.prefix or simulation.name
+
+
+def _results_tags(simulation: SimulationConfig) -> dict[str, str]:
+    """Return the tags that tell the janitor which files to save, and where to."""
+    pictures = simulation.postprocess.pictures if simulation.postprocess else ()
+    outputs = {names.TAG_OUTPUTS: names.encode_tag(*simulation.outputs, *pictures, otherwise="=2A=2A")}
+    export = simulation.export
+    if export == "discard":
+        return {**outputs, names.TAG_RESULTS: names.DISCARD}
+    # Of 256 characters, the longest names of a bucket and a cluster leave 140.
+    prefix = names.encode_tag(_prefix(simulation, export), otherwise="")
+    folder = prefix if 0 < len(prefix) <= 140 else simulation.name
+    return {**outputs, names.TAG_RESULTS: f"s3://{export.bucket or SITE % 'bucket'}/{folder}/{CLUSTER}"}
+
+
 def waits(simulation: SimulationConfig) -> dict[str, Any]:
-    """Return the limits of the waits for the job: none is longer than the simulation's deadline."""
-    delay = 30
+    """Return the limits of the waits for the job: all end at the run's deadline.
+
+    They fail then, which stops the run in order: the export ends the job and saves what there is, and the cluster goes.
+    """
+    delay, seconds = 30, simulation.deadline.total_seconds()
     return {
         "waiter_delay": delay,
-        "waiter_max_attempts": max(1, math.ceil(simulation.deadline.total_seconds() / delay)),
+        "waiter_max_attempts": max(1, math.ceil(seconds / delay)),
+        "until": f"{{{{ expiry(dag_run.start_date, {seconds:.0f}) }}}}",
     }
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from hpc.config import Site
+from hpc.config import Notify, Site
 from hpc.errors import ConfigurationError
 from hpc.problems import describe, did_you_mean
 
@@ -27,7 +27,7 @@ def fact(facts: Any, name: str) -> str:
 
     A fact is given even when others are wrong: nothing may keep a deletion from the region that it needs.
     """
-    known = list(Site.model_fields)
+    known = [known for known in Site.model_fields if known != "notify"]
     if name not in known:
         raise ConfigurationError(f"site({name!r}): there is no such fact{did_you_mean(name, known)}", remedy=REMEDY)
     if not isinstance(facts, Mapping):
@@ -43,8 +43,30 @@ def fact(facts: Any, name: str) -> str:
     return str(facts[name])
 
 
+def site_notify() -> Notify | None:
+    """Return whom the Variable tells; None if nobody. Raises ConfigurationError when that part of it is malformed."""
+    facts = _read()  # for the triggerer as well, which is one process for weeks
+    given = facts.get("notify") if isinstance(facts, Mapping) else None
+    try:
+        return None if given is None else Notify.model_validate(given)
+    except ValidationError as error:
+        lines = "\n".join(f"  notify.{describe(problem, Notify.model_fields)}" for problem in error.errors())
+        raise ConfigurationError(f"the Variable {VARIABLE} is wrong:\n{lines}", remedy=REMEDY) from error
+
+
+def airflow_url() -> str:
+    """Return the URL that tells this Airflow from others, `[api] base_url`; empty if it has none."""
+    from airflow.sdk.configuration import conf
+
+    return conf.get("api", "base_url", fallback="") or ""
+
+
 @cache  # a task is a process of its own, and has several templates that ask
 def _variable() -> Any:
+    return _read()
+
+
+def _read() -> Any:
     from airflow.sdk import Variable
 
     text = Variable.get(VARIABLE, default=None)

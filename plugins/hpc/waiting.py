@@ -1,12 +1,31 @@
-"""Waiting without a triggerer: for tasks with `deferrable=False`."""
+"""How long tasks wait, and waiting without a triggerer: for tasks with `deferrable=False`."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Any
+
+from hpc.errors import ConfigurationError
+from hpc.names import parse_expiry
 
 if TYPE_CHECKING:
     from airflow.triggers.base import BaseTrigger
+
+
+def end_of_wait(delay: float, attempts: int, until: str | None = None, started: float | None = None) -> float:
+    """Return the end of a wait that may take `attempts` pauses of `delay` seconds, in seconds since 1970.
+
+    `until` is a moment as `hpc.names.expiry` writes it, after which it ends in any case. Raises ConfigurationError if
+    it is none.
+    """
+    end = (time.time() if started is None else started) + delay * attempts
+    if not until:
+        return end
+    moment = parse_expiry(until)
+    if moment is None:
+        raise ConfigurationError(f"until = {until!r}: is no moment", remedy="write it as 2026-12-31T23:59:59Z, in UTC")
+    return min(end, moment.timestamp())
 
 
 def run_trigger(trigger: BaseTrigger) -> dict[str, Any]:

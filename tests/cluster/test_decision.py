@@ -7,9 +7,9 @@ import pytest
 from hpc.cluster.decision import Action, decide_creation
 from hpc.cluster.stacks import Stack
 from hpc.errors import ConfigurationError
-from hpc.names import TAG_EXPIRES, TAG_RUN_ID
+from hpc.names import TAG_EXPIRES, TAG_OUTPUTS, TAG_RUN_ID, TAG_SIMULATION
 
-OURS = {TAG_RUN_ID: "run-1", TAG_EXPIRES: "2026-11-23T10:00:00Z", "project": "demo"}
+OURS = {TAG_SIMULATION: "melt", TAG_RUN_ID: "run-1", TAG_EXPIRES: "2026-11-23T10:00:00Z", "project": "demo"}
 
 
 def stack(status: str, tags: dict[str, str] | None = None) -> Stack:
@@ -38,8 +38,9 @@ def test_a_free_name_is_created() -> None:
     assert decide_creation(None, OURS) is Action.CREATE
 
 
-def test_an_expiry_that_was_rendered_anew_makes_no_other_owner() -> None:
-    assert decide_creation(stack("CREATE_COMPLETE"), {**OURS, TAG_EXPIRES: "2027-01-01T00:00:00Z"}) is Action.ADOPT
+def test_what_was_rendered_anew_makes_no_other_owner() -> None:
+    rendered = {**OURS, TAG_EXPIRES: "2027-01-01T00:00:00Z", TAG_OUTPUTS: "=2A.csv", "project": "other"}
+    assert decide_creation(stack("CREATE_COMPLETE"), rendered) is Action.ADOPT
 
 
 @pytest.mark.parametrize("status", ["CREATE_COMPLETE", "CREATE_FAILED", "DELETE_IN_PROGRESS"])

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import Callable
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -109,6 +111,49 @@ def test_warn_goes_on_until_the_job_is_over(alarms: Alarms, task_states: Any) ->
     (warning,) = returned["warnings"]
     assert "HeadNode-Disk went off at" in warning
     assert asked[0] == {"dag_id": "melt", "run_ids": ["manual"], "task_ids": ["run_job"]}
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_people_are_told_of_the_first_alarm_and_the_watch_goes_on(
+    alarms: Alarms, task_states: Any, deferrable: bool
+) -> None:
+    alarms.make("HeadNode-Disk")
+    script = iter([("ALARM", "full", "running"), ("OK", "cleaned", "running"), ("ALARM", "full again", "success")])
+
+    def next_round() -> dict[str, str | None]:
+        state, reason, job = next(script)
+        alarms.set("HeadNode-Disk", state, reason)
+        return {"run_job": job}
+
+    task_states(next_round)
+    told: list[str] = []
+    watch = sensor(
+        alarms,
+        "HeadNode-Disk",
+        until_task_ids=["run_job"],
+        deferrable=deferrable,
+        tell=lambda _context, event, text: told.append(f"{event}: {text}"),
+    )
+    returned = live(watch)
+    assert [reason for _, _, reason in returned["alarms"][alarms.name("HeadNode-Disk")]] == [
+        *("full", "cleaned", "full again")
+    ]
+    assert len(returned["warnings"]) == 2
+    (message,) = told
+    assert re.search(r"a CloudWatch alarm went off: .*HeadNode-Disk is ALARM since .*: full$", message)
+
+
+def live(watch: CloudWatchAlarmSensor) -> dict[str, Any]:
+    """Do what Airflow does with a task: run its trigger from JSON when it defers, and resume it with the event."""
+    step: Callable[[], dict[str, Any]] = partial(watch.execute, context())
+    while True:
+        try:
+            return step()
+        except TaskDeferred as deferred:
+            _, arguments = deferred.trigger.serialize()
+            again = CloudWatchAlarmTrigger(**json.loads(json.dumps(arguments)))
+            event = asyncio.run(anext(aiter(again.run()))).payload
+            step = partial(watch.execute_complete, context(), json.loads(json.dumps(event)))
 
 
 def test_an_alarm_at_the_very_end_is_still_seen(alarms: Alarms, task_states: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from hpc.cluster.links import CloudFormationStackLink
 from hpc.cluster.stacks import Stack, Target, describe_stack
 from hpc.cluster.triggers import ClusterStackTrigger
 from hpc.errors import ClusterError, DeadlineExceededError
+from hpc.waiting import end_of_wait
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,6 +30,7 @@ class ClusterTask:
     region_name: str | None
     waiter_delay: float
     waiter_max_attempts: int
+    until: str | None = None
 
     _pcluster: Pcluster | None = None
 
@@ -52,14 +55,16 @@ class ClusterTask:
 
     def stack_trigger(self, stack: str, target: Target, started: float | None = None) -> ClusterStackTrigger:
         """Return the wait for a stack."""
+        began = time.time() if started is None else started
+        seconds = end_of_wait(self.waiter_delay, self.waiter_max_attempts, self.until, began) - began
         return ClusterStackTrigger(
             stack=stack,
             target=target,
-            started=time.time() if started is None else started,
+            started=began,
             aws_conn_id=self.aws_conn_id,
             region_name=self.region_name or None,
             waiter_delay=self.waiter_delay,
-            waiter_max_attempts=self.waiter_max_attempts,
+            waiter_max_attempts=max(0, math.ceil(seconds / self.waiter_delay)),
         )
 
     def show_link(self, context: Context, stack_id: str) -> None:
@@ -79,8 +84,8 @@ class ClusterTask:
             raise ClusterError(f"the wait for {what} ended without an event")
         if event["status"] == "timeout":
             raise DeadlineExceededError(
-                f"{what} took longer than {self.waiter_delay * self.waiter_max_attempts:g} s; the stack is "
-                f"{event['stack_status']}",
-                remedy="look at the stack's events; raise waiter_max_attempts if it only needs longer",
+                f"{what} took longer than it may; the stack is {event['stack_status']}",
+                remedy="look at the stack's events; if it only needs longer, raise the simulation's deadline, or "
+                "waiter_max_attempts of a task of your own",
             )
         return event

@@ -7,7 +7,7 @@ from enum import Enum
 
 from hpc.cluster.stacks import Progress, Stack, progress
 from hpc.errors import ConfigurationError
-from hpc.names import TAG_EXPIRES, TAG_PREFIX
+from hpc.names import TAG_RUN_ID, TAG_SIMULATION
 
 
 class Action(Enum):
@@ -26,7 +26,7 @@ def decide_creation(stack: Stack | None, tags: Mapping[str, str]) -> Action:
     """
     if stack is None or stack.status == "DELETE_COMPLETE":
         return Action.CREATE
-    require_same_owner(stack, {key: value for key, value in tags.items() if key.startswith(TAG_PREFIX)})
+    require_same_owner(stack, {key: tags[key] for key in (TAG_SIMULATION, TAG_RUN_ID) if key in tags})
     if stack.status == "DELETE_IN_PROGRESS":
         return Action.WAIT_THEN_CREATE
     failed = progress(stack.status, "CREATE_COMPLETE") is Progress.FAILED
@@ -34,11 +34,11 @@ def decide_creation(stack: Stack | None, tags: Mapping[str, str]) -> Action:
 
 
 def require_same_owner(stack: Stack, tags: Mapping[str, str]) -> None:
-    """Raise ConfigurationError unless the stack bears `tags`; the expiry may differ, for a new try renders another."""
+    """Raise ConfigurationError unless the stack bears `tags`: those that say which run it is of."""
     other = [
         f"{key} is {stack.tags.get(key)!r}, not {value!r}"
         for key, value in tags.items()
-        if key != TAG_EXPIRES and stack.tags.get(key) != value
+        if stack.tags.get(key) != value
     ]
     if other:
         raise ConfigurationError(

@@ -7,7 +7,7 @@ worker.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -73,6 +73,7 @@ class HoldClusterOperator(BaseOperator):
     :param also_exported_by: task ids of further exports, whose failure holds the cluster as well
     :param keep_for: how long a failed run's cluster is kept for people to look at; None to delete it at once
     :param hold_if_unverified: how long a cluster with unsaved results is kept
+    :param tell: called with the context, the event and what it means, when a cluster is kept
     """
 
     template_fields = ("cluster_name",)
@@ -88,6 +89,7 @@ class HoldClusterOperator(BaseOperator):
         also_exported_by: Sequence[str] = (),
         keep_for: timedelta | None,
         hold_if_unverified: timedelta,
+        tell: Callable[[Context, str, str], None] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -98,6 +100,7 @@ class HoldClusterOperator(BaseOperator):
         self.also_exported_by = also_exported_by
         self.keep_for = keep_for
         self.hold_if_unverified = hold_if_unverified
+        self.tell = tell
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Defer until the hold is over; return {"held": reason or None, "seconds": length}."""
@@ -113,19 +116,22 @@ class HoldClusterOperator(BaseOperator):
             hold_if_unverified=self.hold_if_unverified,
         )
         if hold is not None:
-            self.wait(hold)
+            self.wait(context, hold)
         self.log.info("Nothing holds cluster %s back: it can be deleted.", self.cluster_name)
         return {"held": None, "seconds": 0}
 
-    def wait(self, hold: Hold) -> NoReturn:
+    def wait(self, context: Context, hold: Hold) -> NoReturn:
         """Say loudly that the cluster is kept, and defer until the hold is over."""
         until = datetime.now(UTC) + hold.duration
-        self.log.error(
-            "Cluster %s is KEPT RUNNING, and costs money, for %s (until %s): %s.\n"
-            "  What to do: look at the failed tasks' logs; clear the export to save the results; mark this task as "
-            "success to delete the cluster now.",
-            *(self.cluster_name, format_duration(hold.duration), until.isoformat(timespec="seconds"), hold.reason),
+        event = f"its cluster is KEPT RUNNING for {format_duration(hold.duration)}"
+        text = (
+            f"{self.cluster_name} is kept until {until.isoformat(timespec='seconds')}: {hold.reason}.\n"
+            "  What to do: look at the failed tasks' logs; clear the export to save the results; mark "
+            f"{self.task_id} as success to delete the cluster now."
         )
+        self.log.error("Cluster %s costs money: %s. %s", self.cluster_name, event, text)
+        if self.tell is not None:
+            self.tell(context, event, text)
         self.defer(
             trigger=DateTimeTrigger(moment=until),
             method_name="execute_complete",

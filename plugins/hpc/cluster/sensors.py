@@ -60,9 +60,10 @@ class ParallelClusterSensor(ClusterTask, BaseSensorOperator):
     :param deferrable: wait in the triggerer instead of on a worker
     :param waiter_delay: longest pause between two questions, in seconds
     :param waiter_max_attempts: the wait ends after waiter_delay x waiter_max_attempts seconds
+    :param until: the wait ends at this moment in any case, `2026-12-31T23:59:59Z`; None for no such moment (templated)
     """
 
-    template_fields: Sequence[str] = ("cluster_name", "region_name")
+    template_fields: Sequence[str] = ("cluster_name", "region_name", "until")
     operator_extra_links: ClassVar[tuple[BaseOperatorLink, ...]] = (CloudFormationStackLink(),)  # type: ignore[misc]
     ui_color = "#ff9900"
 
@@ -76,6 +77,7 @@ class ParallelClusterSensor(ClusterTask, BaseSensorOperator):
         deferrable: bool = True,
         waiter_delay: float = 15,
         waiter_max_attempts: int = 360,
+        until: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -86,6 +88,7 @@ class ParallelClusterSensor(ClusterTask, BaseSensorOperator):
         self.deferrable = deferrable
         self.waiter_delay = waiter_delay
         self.waiter_max_attempts = waiter_max_attempts
+        self.until = until
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Wait, in the triggerer when deferrable."""

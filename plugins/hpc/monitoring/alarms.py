@@ -83,6 +83,17 @@ class AlarmHistory:
         """Return `{alarm: [[time, state, reason], ...]}`."""
         return {name: [[seen.time, str(seen.state), seen.reason] for seen in past] for name, past in self.seen.items()}
 
+    @classmethod
+    def of_dict(cls, names: Sequence[str], seen: Mapping[str, Sequence[Sequence[str]]]) -> AlarmHistory:
+        """Read what `as_dict` made."""
+        return cls(
+            names,
+            {
+                name: [Observation(name, AlarmState(state), reason, time) for time, state, reason in past]
+                for name, past in seen.items()
+            },
+        )
+
 
 def warnings(history: Mapping[str, Sequence[Sequence[str]]]) -> list[str]:
     """Return one line for every time that an alarm went off."""

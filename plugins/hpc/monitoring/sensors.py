@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -34,6 +34,7 @@ class CloudWatchAlarmSensor(BaseSensorOperator):
     :param alarm_names: full names; ParallelCluster makes `<cluster>-HeadNode`, which goes off with any of its others
     :param cluster_name: the cluster, for the links and for the list of alarms that exist
     :param on_alarm: "warn" logs an alarm and succeeds in the end, "fail" fails at once
+    :param tell: called with the context, the event and CloudWatch's reasons when the first alarm goes off
     :param until_task_ids: ids of tasks of this DAG
     :param waiter_delay: the longest pause between two questions, in seconds
     :param waiter_max_attempts: the watch gives up after waiter_delay x waiter_max_attempts seconds
@@ -52,6 +53,7 @@ class CloudWatchAlarmSensor(BaseSensorOperator):
         alarm_names: Sequence[str],
         cluster_name: str | None = None,
         on_alarm: OnAlarm = "warn",
+        tell: Callable[[Context, str, str], None] | None = None,
         until_task_ids: Sequence[str] = (),
         aws_conn_id: str | None = "aws_default",
         region_name: str | None = None,
@@ -64,6 +66,7 @@ class CloudWatchAlarmSensor(BaseSensorOperator):
         self.alarm_names = alarm_names
         self.cluster_name = cluster_name
         self.on_alarm: OnAlarm = on_alarm
+        self.tell = tell
         self.until_task_ids = until_task_ids
         self.aws_conn_id = aws_conn_id
         self.region_name = region_name
@@ -75,25 +78,36 @@ class CloudWatchAlarmSensor(BaseSensorOperator):
         """Watch, in the triggerer when deferrable."""
         if not self.alarm_names or isinstance(self.alarm_names, str):
             raise ConfigurationError(f"alarm_names must be a list of names, not {self.alarm_names!r}")
+        self._persist_links(context)
+        return self._watch(context, time.time(), stop_at_alarm=self.tell is not None)
+
+    def _watch(
+        self, context: Context, started: float, *, stop_at_alarm: bool, seen: dict[str, list[list[str]]] | None = None
+    ) -> dict[str, Any]:
         trigger = CloudWatchAlarmTrigger(
             alarm_names=self.alarm_names,
             cluster_name=self.cluster_name,
             on_alarm=self.on_alarm,
             until_tasks=self._until_tasks(context),
-            started=time.time(),
+            started=started,
             aws_conn_id=self.aws_conn_id,
             region_name=self.region_name or None,
             waiter_delay=self.waiter_delay,
             waiter_max_attempts=self.waiter_max_attempts,
+            stop_at_alarm=stop_at_alarm,
+            seen=seen,
         )
-        self._persist_links(context)
         if self.deferrable:
             self.defer(trigger=trigger, method_name="execute_complete")
         return self.execute_complete(context, run_trigger(trigger))
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
-        """Return what was seen, or raise what it means."""
+        """Return what was seen, or raise what it means; after an alarm that people are told of, watch on."""
         status = event["status"]
+        if self.tell is not None and status in ("alarm", "failed"):
+            self.tell(context, "a CloudWatch alarm went off", "\n".join(event["alarms"]))
+        if status == "alarm":
+            return self._watch(context, event["started"], stop_at_alarm=False, seen=event["history"])
         if status == "failed":
             raise AlarmError(
                 "A CloudWatch alarm went off:\n" + "\n".join(event["alarms"]),

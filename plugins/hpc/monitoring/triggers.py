@@ -28,8 +28,8 @@ _TYPES = ["MetricAlarm", "CompositeAlarm"]
 class CloudWatchAlarmTrigger(BaseTrigger):
     """Watch alarms until tasks of the same DAG run are over, or, without such tasks, until all alarms are OK.
 
-    The event is `{"status": "success" | "failed" | "missing" | "timeout", "history": {alarm: [[time, state, reason]]}}`
-    with some more. A question that is not answered counts as nothing: it is asked again.
+    The event is `{"status": "success" | "failed" | "alarm" | "missing" | "timeout", "history": {alarm: [[time, state,
+    reason]]}}` with some more. A question that is not answered counts as nothing: it is asked again.
 
     :param alarm_names: full names
     :param cluster_name: whose alarms are listed when one of these does not exist
@@ -37,6 +37,8 @@ class CloudWatchAlarmTrigger(BaseTrigger):
     :param started: when the watch began, in seconds since 1970, so that a restarted triggerer keeps the limit
     :param waiter_delay: the longest pause between two questions, in seconds
     :param waiter_max_attempts: the watch ends after waiter_delay x waiter_max_attempts seconds
+    :param stop_at_alarm: whether the first alarm ends the watch although `on_alarm` is "warn": somebody wants to know
+    :param seen: the history of the watch that this one goes on with
     :param missing_after: seconds after which an alarm that was never listed counts as missing
     """
 
@@ -52,6 +54,8 @@ class CloudWatchAlarmTrigger(BaseTrigger):
         region_name: str | None,
         waiter_delay: float,
         waiter_max_attempts: int,
+        stop_at_alarm: bool = False,
+        seen: dict[str, list[list[str]]] | None = None,
         missing_after: float = SECONDS_UNTIL_MISSING,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -64,6 +68,8 @@ class CloudWatchAlarmTrigger(BaseTrigger):
         self.region_name = region_name
         self.waiter_delay = waiter_delay
         self.waiter_max_attempts = waiter_max_attempts
+        self.stop_at_alarm = stop_at_alarm
+        self.seen = seen
         self.missing_after = missing_after
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -78,6 +84,8 @@ class CloudWatchAlarmTrigger(BaseTrigger):
             "region_name": self.region_name,
             "waiter_delay": self.waiter_delay,
             "waiter_max_attempts": self.waiter_max_attempts,
+            "stop_at_alarm": self.stop_at_alarm,
+            "seen": self.seen,
             "missing_after": self.missing_after,
         }
 
@@ -93,7 +101,7 @@ class CloudWatchAlarmTrigger(BaseTrigger):
         hook: AwsGenericHook[Any] = AwsGenericHook(
             aws_conn_id=self.aws_conn_id, region_name=self.region_name, client_type="cloudwatch"
         )
-        history = AlarmHistory(self.alarm_names)
+        history = AlarmHistory.of_dict(self.alarm_names, self.seen or {})
         while True:
             try:
                 if event := await self._watch(hook, history):
@@ -128,6 +136,8 @@ class CloudWatchAlarmTrigger(BaseTrigger):
         alarms = [alarm.line() for alarm in history.now(AlarmState.ALARM)]
         if alarms and self.on_alarm == "fail":
             return self._event("failed", history, alarms=alarms)
+        if alarms and self.stop_at_alarm:
+            return self._event("alarm", history, alarms=alarms, started=self.started)
         if tasks_are_over or (self.until_tasks is None and history.all_ok()):
             return self._event("success", history, never_seen=history.missing())
         if history.missing() and time.time() - self.started >= self.missing_after:

@@ -75,8 +75,9 @@ class ResultsToS3Operator(BaseOperator):
     :param receipt_key: the receipt's name below the prefix
     :param facts: JSON that goes into the receipt: parameters, job record, configuration, versions
     :param facts_from: ids of tasks of this run whose return values go into the receipt's facts, by task id
+    :param may_be_missing: a pattern without a match is left out instead of failing the export
     :param written_by: id of the task that ran the job: when it did not succeed, a pattern without a match is left out
-        instead of failing the export, for what a failed job did leave often explains its failure
+        as well, for what a failed job did leave often explains its failure
     :param jobs_of: id of the task that submitted the job: when `written_by` did not succeed, what still lives of the
         job is cancelled first, for nothing may write while the export reads, and nothing is saved after it
     :param gallery: also make a page with all pictures among the files, and link it
@@ -105,6 +106,7 @@ class ResultsToS3Operator(BaseOperator):
         receipt_key: str = "receipt.json",
         facts: dict[str, Any] | None = None,
         facts_from: Sequence[str] = (),
+        may_be_missing: bool = False,
         written_by: str | None = None,
         jobs_of: str | None = None,
         gallery: bool = False,
@@ -127,6 +129,7 @@ class ResultsToS3Operator(BaseOperator):
         self.receipt_key = receipt_key
         self.facts = facts
         self.facts_from = facts_from
+        self.may_be_missing = may_be_missing
         self.written_by = written_by
         self.jobs_of = jobs_of
         self.gallery = gallery
@@ -150,9 +153,10 @@ class ResultsToS3Operator(BaseOperator):
         record = record_of(self.cluster_name, self.directory, self.bucket, self.prefix)
         self.log.info("Hashing %s below %s on %s", ", ".join(patterns), self.directory, address.host)
         self._running = address, record
-        must_match = self._job_succeeded(context)
-        if not must_match:
+        succeeded = self._job_succeeded(context)
+        if not succeeded:
             self._end_job(context, address)
+        must_match = succeeded and not self.may_be_missing
         launched = run_session(
             address, self.ssh_conn_id, lambda session: self._scan(session, record, patterns, must_match)
         )

@@ -24,7 +24,8 @@ def raise_for_event(event: Mapping[str, Any], *, waited_for: str) -> None:
     if event["status"] == "timeout":
         raise errors.DeadlineExceededError(
             f"gave up waiting for {waited_for}. Seen last: {event['seen']}",
-            remedy="raise waiter_max_attempts (times waiter_delay seconds) if it only needs longer",
+            remedy="if it only needs longer, raise the simulation's deadline, or waiter_max_attempts (times "
+            "waiter_delay seconds) of a task of your own",
         )
     if event["status"] == "error":
         kind = getattr(errors, event["error"])

@@ -19,8 +19,9 @@ from hpc.slurm.identity import JobPlaces, SubmittedJob
 from hpc.slurm.script import Checkpoint, SlurmRequest
 from hpc.slurm.staging import Input, stage
 from hpc.slurm.submission import Submission, cancel_attempt, find_job, submit
-from hpc.slurm.waiting import deadline_of, wait_for
+from hpc.slurm.waiting import wait_for
 from hpc.sweep import points_csv
+from hpc.waiting import end_of_wait
 
 if TYPE_CHECKING:
     import jinja2
@@ -53,11 +54,12 @@ class SlurmJobOperator(BaseOperator):
     :param job_name: begins the job's name in Slurm and of its log; DAG id and task id if left out.
     :param waiter_delay: the longest pause between two looks at the job, in seconds.
     :param waiter_max_attempts: times `waiter_delay` it is how long to wait for the end.
+    :param until: the wait ends at this moment in any case, `2026-12-31T23:59:59Z`; None for no such moment (templated)
     """
 
     template_fields: Sequence[str] = (
         *("cluster_name", "head_node", "parameters", "directory", "request", "inputs", "sweep", "job_name"),
-        *("aws_conn_id", "region_name", "ssh_conn_id", "rendered_script"),
+        *("aws_conn_id", "region_name", "ssh_conn_id", "until", "rendered_script"),
     )
     template_fields_renderers = {"rendered_script": "bash", "parameters": "json"}  # noqa: RUF012 - as Airflow has it
     operator_extra_links = (DcvLink(),)
@@ -83,6 +85,7 @@ class SlurmJobOperator(BaseOperator):
         deferrable: bool = True,
         waiter_delay: int = 30,
         waiter_max_attempts: int = 20_160,
+        until: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -104,6 +107,7 @@ class SlurmJobOperator(BaseOperator):
         self.deferrable = deferrable
         self.waiter_delay = waiter_delay
         self.waiter_max_attempts = waiter_max_attempts
+        self.until = until
         self.rendered_script = ""
         self._running: tuple[HeadNodeAddress, JobPlaces] | None = None
 
@@ -131,7 +135,7 @@ class SlurmJobOperator(BaseOperator):
             job=job.as_dict(),
             head_node=address.as_dict(),
             ssh_conn_id=self.ssh_conn_id,
-            deadline=deadline_of(self.waiter_delay, self.waiter_max_attempts),
+            deadline=end_of_wait(self.waiter_delay, self.waiter_max_attempts, self.until),
             longest_pause=self.waiter_delay,
         )
         event = wait_for(self, trigger, deferrable=self.deferrable, kwargs={"job": job.as_dict()})

@@ -26,7 +26,8 @@ from hpc.slurm.triggers import (
     SweepEndTrigger,
     SweepStartTrigger,
 )
-from hpc.slurm.waiting import deadline_of, wait_for
+from hpc.slurm.waiting import wait_for
+from hpc.waiting import end_of_wait
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -38,9 +39,10 @@ class _SlurmSensor(BaseSensorOperator):
     :param head_node: what HeadNodeConnectOperator returned, or its JSON text; EC2 is asked if it is left out.
     :param waiter_delay: the longest pause between two looks, in seconds.
     :param waiter_max_attempts: times `waiter_delay` it is how long to wait.
+    :param until: the wait ends at this moment in any case, `2026-12-31T23:59:59Z`; None for no such moment (templated)
     """
 
-    template_fields: Sequence[str] = ("cluster_name", "head_node", "aws_conn_id", "region_name", "ssh_conn_id")
+    template_fields: Sequence[str] = ("cluster_name", "head_node", "aws_conn_id", "region_name", "ssh_conn_id", "until")
     ui_color = "#e8eef7"
 
     def __init__(
@@ -54,6 +56,7 @@ class _SlurmSensor(BaseSensorOperator):
         deferrable: bool = True,
         waiter_delay: int = 30,
         waiter_max_attempts: int = 2_880,
+        until: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -65,6 +68,7 @@ class _SlurmSensor(BaseSensorOperator):
         self.deferrable = deferrable
         self.waiter_delay = waiter_delay
         self.waiter_max_attempts = waiter_max_attempts
+        self.until = until
 
     def _where_and_how_long(self) -> dict[str, Any]:
         address = head_node_of(
@@ -73,7 +77,7 @@ class _SlurmSensor(BaseSensorOperator):
         return {
             "head_node": address.as_dict(),
             "ssh_conn_id": self.ssh_conn_id,
-            "deadline": deadline_of(self.waiter_delay, self.waiter_max_attempts),
+            "deadline": end_of_wait(self.waiter_delay, self.waiter_max_attempts, self.until),
             "longest_pause": self.waiter_delay,
         }
 
@@ -235,3 +239,16 @@ class SlurmQueueEmptySensor(_SlurmSensor):
         """Say that it is empty."""
         raise_for_event(event, waited_for=f"an empty queue on {self.cluster_name}")
         self.log.info("The queue of %s is empty", self.cluster_name)
+
+
+class SlurmEndJobsSensor(SlurmQueueEmptySensor):
+    """Cancel every job of the SSH user on a cluster, and wait until the queue is empty: nothing writes any more."""
+
+    def execute(self, context: Context) -> None:
+        """Cancel, then wait."""
+        address = head_node_of(
+            self.cluster_name, self.head_node, aws_conn_id=self.aws_conn_id, region_name=self.region_name
+        )
+        self.log.warning("Cancelling the jobs of %s", self.cluster_name)
+        run_session(address, self.ssh_conn_id, lambda session: session.run('scancel --user="$(id -un)"'))
+        super().execute(context)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
 from hpc.slurm.triggers import SlurmTrigger
@@ -10,11 +9,6 @@ from hpc.waiting import run_trigger
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
-
-
-def deadline_of(delay: float, attempts: int) -> float:
-    """Return the end of a wait that may take `attempts` pauses of `delay` seconds, in seconds since 1970."""
-    return time.time() + delay * attempts
 
 
 def wait_for(

@@ -1,0 +1,6 @@
+"""The janitor: an Airflow DAG for each AWS connection that deletes the clusters that nobody looks after any more."""
+
+from hpc.config import SimulationConfig, load_simulations
+from hpc.janitor import build_janitors
+
+globals().update(build_janitors(found for found in load_simulations() if isinstance(found, SimulationConfig)))

@@ -1,0 +1,139 @@
+"""Clusters that nobody looks after any more, found by their tags alone: what the janitor works on.
+
+Looks at every stack that bears our tag, and at what bears it without a stack; judges each by its expiry and its run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from hpc import names
+from hpc.aws_errors import aws_errors
+from hpc.cluster.leftovers import TAG, Clients
+
+_NO_STACK = "gone"
+
+
+class Run(StrEnum):
+    """What Airflow says about the run that a cluster was made for."""
+
+    ALIVE = "alive"
+    OVER = "over"
+    MISSING = "missing"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """A cluster of ours: its name, the status of its stack (`gone` if there are only things without one), its tags."""
+
+    cluster_name: str
+    status: str
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def has_stack(self) -> bool:
+        """Whether CloudFormation has its stack."""
+        return self.status != _NO_STACK
+
+    @property
+    def simulation(self) -> str:
+        """The DAG that it was made by."""
+        return self.tags.get(names.TAG_SIMULATION, "")
+
+    @property
+    def run_id(self) -> str:
+        """The run that it was made for, as its tag has it."""
+        return self.tags.get(names.TAG_RUN_ID, "")
+
+    @property
+    def expires(self) -> datetime | None:
+        """When nothing of it may be there any more; None if its tags do not say."""
+        return names.parse_expiry(self.tags.get(names.TAG_EXPIRES, ""))
+
+    @property
+    def is_named_after_its_run(self) -> bool:
+        """Whether the tags name the run exactly: a run id may hold characters that a tag cannot."""
+        return names.cluster_name(self.simulation, self.run_id) == self.cluster_name
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a cluster is abandoned, and why, or why it is left alone."""
+
+    abandoned: bool
+    why: str
+
+
+def judge(sighting: Sighting, run: Run, now: datetime) -> Verdict:
+    """Say whether a cluster is abandoned. Unknown is not over: such a cluster stays until it expires."""
+    if names.TAG_KEEP in sighting.tags:
+        return Verdict(False, f"is marked {names.TAG_KEEP}")
+    expires = sighting.expires
+    if expires is not None and expires <= now:
+        return Verdict(True, f"expired at {sighting.tags[names.TAG_EXPIRES]}")
+    until = f"expires at {expires:%Y-%m-%d %H:%M} UTC" if expires else f"has no {names.TAG_EXPIRES}: delete it by hand"
+    match run:
+        case Run.OVER:
+            return Verdict(True, "its run is over")
+        case Run.MISSING:
+            return Verdict(True, "its run no longer exists")
+        case Run.ALIVE:
+            return Verdict(False, f"its run goes on; {until}")
+    return Verdict(False, f"this Airflow cannot tell whether its run is over; {until}")
+
+
+def state_of(sighting: Sighting, airflow: str, count_runs: Callable[..., int]) -> Run:
+    """Return what Airflow, whose own URL is `airflow` (empty if it has none), says about a cluster's run.
+
+    `count_runs` takes `dag_id`, `run_ids` and `states` as `RuntimeTaskInstance.get_dr_count` does.
+    """
+    if not airflow or sighting.tags.get(names.TAG_AIRFLOW) != airflow or not sighting.is_named_after_its_run:
+        return Run.UNKNOWN
+    run: dict[str, Any] = {"dag_id": sighting.simulation, "run_ids": [sighting.run_id]}
+    # The count of those that go on comes last: a run that begins again in between is alive.
+    if not count_runs(**run):
+        return Run.MISSING
+    return Run.ALIVE if count_runs(**run, states=["queued", "running"]) else Run.OVER
+
+
+def find_ours(clients: Clients) -> list[Sighting]:
+    """Return every cluster that bears our tag, and what is left of clusters without a stack. Raises what AWS raises."""
+    with aws_errors():
+        stacks = {sighting.cluster_name: sighting for sighting in _stacks(clients)}
+        loose: dict[str, dict[str, str]] = {}
+        for tags in _tagged_things(clients):
+            name = tags.get(TAG, "")
+            if name and name not in stacks and names.TAG_SIMULATION in tags:
+                loose[name] = {**tags, **loose.get(name, {})}
+    return [*stacks.values(), *(Sighting(name, _NO_STACK, tags) for name, tags in loose.items())]
+
+
+def _stacks(clients: Clients) -> Iterator[Sighting]:
+    for page in clients("cloudformation").get_paginator("describe_stacks").paginate():
+        for stack in page["Stacks"]:
+            tags = _tags(stack.get("Tags", []))
+            is_root = not stack.get("RootId") and not stack.get("ParentId")
+            if is_root and names.TAG_SIMULATION in tags and stack["StackStatus"] != "DELETE_COMPLETE":
+                yield Sighting(stack["StackName"], stack["StackStatus"], tags)
+
+
+def _tagged_things(clients: Clients) -> Iterator[Mapping[str, str]]:
+    """Yield the tags of each thing in EC2, FSx and EFS that bears any of ours."""
+    ec2_tags: dict[str, dict[str, str]] = {}
+    filters = [{"Name": "key", "Values": [TAG, f"{names.TAG_PREFIX}*"]}]
+    for page in clients("ec2").get_paginator("describe_tags").paginate(Filters=filters):
+        for tag in page["Tags"]:
+            ec2_tags.setdefault(tag["ResourceId"], {})[tag["Key"]] = tag["Value"]
+    yield from ec2_tags.values()
+    for service in ("fsx", "efs"):
+        for page in clients(service).get_paginator("describe_file_systems").paginate():
+            yield from (_tags(system.get("Tags", [])) for system in page["FileSystems"])
+
+
+def _tags(listed: Iterable[Mapping[str, str]]) -> dict[str, str]:
+    return {tag["Key"]: tag["Value"] for tag in listed}

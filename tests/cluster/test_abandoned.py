@@ -1,0 +1,135 @@
+"""Which clusters nobody looks after: judged by their tags and their run, found in the region itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import boto3
+import pytest
+
+from hpc.cluster.abandoned import Run, Sighting, find_ours, judge, state_of
+from hpc.names import TAG_AIRFLOW, TAG_EXPIRES, TAG_KEEP, TAG_RUN_ID, TAG_SIMULATION, cluster_name
+
+NOW = datetime(2026, 11, 27, 12, 0, tzinfo=UTC)
+PAST, FUTURE = "2026-11-27T11:59:59Z", "2026-11-27T12:00:01Z"
+AIRFLOW = "https://airflow.example.org"
+NAME = cluster_name("melt", "manual__1")
+TAGS = {TAG_SIMULATION: "melt", TAG_RUN_ID: "manual__1", TAG_AIRFLOW: AIRFLOW, TAG_EXPIRES: FUTURE}
+
+
+def sighting(**tags: str) -> Sighting:
+    return Sighting(NAME, "CREATE_COMPLETE", {**TAGS, **tags})
+
+
+@pytest.mark.parametrize("run", Run)
+def test_an_expired_cluster_is_abandoned_whatever_its_run_does(run: Run) -> None:
+    verdict = judge(sighting(**{TAG_EXPIRES: PAST}), run, NOW)
+    assert verdict.abandoned
+    assert PAST in verdict.why
+
+
+@pytest.mark.parametrize("run", Run)
+def test_what_is_marked_is_kept(run: Run) -> None:
+    verdict = judge(sighting(**{TAG_EXPIRES: PAST, TAG_KEEP: ""}), run, NOW)
+    assert not verdict.abandoned
+    assert TAG_KEEP in verdict.why
+
+
+@pytest.mark.parametrize(
+    ("run", "abandoned", "why"),
+    [
+        (Run.ALIVE, False, "its run goes on; expires at 2026-11-27 12:00 UTC"),
+        (Run.OVER, True, "its run is over"),
+        (Run.MISSING, True, "its run no longer exists"),
+        (Run.UNKNOWN, False, "cannot tell whether its run is over; expires at"),
+    ],
+)
+def test_before_its_expiry_the_run_decides(run: Run, abandoned: bool, why: str) -> None:
+    verdict = judge(sighting(), run, NOW)
+    assert verdict.abandoned is abandoned
+    assert why in verdict.why
+
+
+def test_without_an_expiry_an_unknown_run_is_for_people() -> None:
+    verdict = judge(sighting(**{TAG_EXPIRES: "tomorrow"}), Run.UNKNOWN, NOW)
+    assert not verdict.abandoned
+    assert "delete it by hand" in verdict.why
+
+
+def counts(**by_state: int) -> Any:
+    """What `get_dr_count` answers about a run that is in those states."""
+
+    def count(dag_id: str, run_ids: list[str], states: list[str] | None = None) -> int:
+        assert (dag_id, run_ids) == ("melt", ["manual__1"])
+        return sum(number for state, number in by_state.items() if states is None or state in states)
+
+    return count
+
+
+@pytest.mark.parametrize(
+    ("state", "run"),
+    [("queued", Run.ALIVE), ("running", Run.ALIVE), ("success", Run.OVER), ("failed", Run.OVER), (None, Run.MISSING)],
+)
+def test_airflow_knows_its_own_runs(state: str | None, run: Run) -> None:
+    assert state_of(sighting(), AIRFLOW, counts(**({state: 1} if state else {}))) is run
+
+
+@pytest.mark.parametrize(
+    ("tags", "airflow"),
+    [
+        ({TAG_AIRFLOW: "https://other.example.org"}, AIRFLOW),
+        ({TAG_AIRFLOW: ""}, ""),
+        ({TAG_RUN_ID: "manual__2"}, AIRFLOW),
+        ({TAG_RUN_ID: ""}, AIRFLOW),
+    ],
+)
+def test_another_airflows_run_and_one_that_the_tags_do_not_name_are_unknown(tags: dict[str, str], airflow: str) -> None:
+    assert state_of(sighting(**tags), airflow, counts()) is Run.UNKNOWN
+
+
+@pytest.fixture
+def clients(region: Any) -> Iterator[Any]:
+    """Clients of the local region, with one stack and one volume of ours, and one stack and one volume of others."""
+    session = boto3.Session(
+        aws_access_key_id=region.access_key_id,
+        aws_secret_access_key=region.secret_access_key,
+        region_name=region.region,
+    )
+
+    def client(service: str) -> Any:
+        return session.client(service, endpoint_url=region.endpoint_url)
+
+    template = '{"Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}}'
+    ours = [{"Key": key, "Value": value} for key, value in TAGS.items()]
+    cloudformation, ec2 = client("cloudformation"), client("ec2")
+    cloudformation.create_stack(StackName=NAME, TemplateBody=template, Tags=ours)
+    cloudformation.create_stack(StackName="theirs", TemplateBody=template)
+    volumes = [
+        ec2.create_volume(
+            AvailabilityZone=f"{region.region}a",
+            Size=1,
+            TagSpecifications=[{"ResourceType": "volume", "Tags": [*tags, {"Key": CLUSTER_TAG, "Value": name}]}],
+        )["VolumeId"]
+        for tags, name in ((ours, "lost"), ([], "theirs"), (ours, NAME))
+    ]
+    yield client
+    for volume in volumes:
+        ec2.delete_volume(VolumeId=volume)
+    for stack in (NAME, "theirs"):
+        cloudformation.delete_stack(StackName=stack)
+
+
+CLUSTER_TAG = "parallelcluster:cluster-name"
+
+
+@pytest.mark.region
+def test_stacks_of_ours_and_what_has_lost_its_stack_are_found_and_nothing_else(clients: Any) -> None:
+    found = {seen.cluster_name: seen for seen in find_ours(clients)}
+    assert found[NAME].has_stack
+    assert found[NAME].run_id == "manual__1"
+    assert not found["lost"].has_stack
+    assert found["lost"].simulation == "melt"
+    assert found["lost"].expires == datetime(2026, 11, 27, 12, 0, 1, tzinfo=UTC)
+    assert "theirs" not in found
