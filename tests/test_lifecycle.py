@@ -12,7 +12,8 @@ from airflow.sdk.definitions.timetables.simple import NullTimetable
 from hpc import retries
 from hpc.config import SIMULATIONS_DIR, SimulationConfig, load_simulation, load_simulations
 from hpc.errors import ConfigurationError
-from hpc.lifecycle import build_dag, check_form, job_parameters, longest_life, sweep_of, trigger_form
+from hpc.lifecycle import CLUSTER, build_dag, check_form, job_parameters, longest_life, sweep_of, trigger_form
+from hpc.names import TAG_AIRFLOW, TAG_DIRECTORY, TAG_OUTPUTS, TAG_RESULTS, decode_tag
 
 STEPS = [
     *("install_parallelcluster", "render_cluster_config", "create_cluster", "wait_for_stack", "verify_cluster"),
@@ -94,6 +95,39 @@ def test_no_wait_for_slurm_is_longer_than_the_deadline() -> None:
     dag = build_dag(simulation(deadline="90m"))
     for task in ("wait_for_allocation", "run_job", "postprocess", "wait_for_empty_queue"):
         assert dag.get_task(task).waiter_delay * dag.get_task(task).waiter_max_attempts == 90 * 60, task
+
+
+def test_at_the_runs_deadline_every_wait_fails_and_the_job_is_no_longer_submitted() -> None:
+    dag = build_dag(simulation(deadline="90m"))
+    waits = ("wait_for_stack", "wait_for_allocation", "run_job", "postprocess", "wait_for_empty_queue")
+    assert {dag.get_task(task).until for task in waits} == {"{{ expiry(dag_run.start_date, 5400) }}"}
+    assert all("until" in dag.get_task(task).template_fields for task in waits)
+    assert dag.get_task("submit_job").execution_timeout == timedelta(minutes=90)
+
+
+def test_the_tags_are_all_that_the_janitor_needs() -> None:
+    found = simulation(outputs=["out/*.vtk", "log file"], export={"bucket": "my-bucket", "prefix": "a"})
+    tags = build_dag(found).get_task("render_cluster_config").tags
+    assert decode_tag(tags[TAG_OUTPUTS]) == ["out/*.vtk", "log file", "*.png"]
+    assert tags[TAG_RESULTS] == f"s3://my-bucket/a/{CLUSTER}"
+    assert tags[TAG_DIRECTORY] == f"/fsx/runs/{CLUSTER}"
+    assert tags[TAG_AIRFLOW] == "{{ tag_value(airflow_url()) }}"
+    discarded = build_dag(simulation(export="discard", postprocess=None, outputs=["x" * 255, "y" * 255]))
+    tags = discarded.get_task("render_cluster_config").tags
+    assert tags[TAG_RESULTS] == "discard"
+    assert decode_tag(tags[TAG_OUTPUTS]) == ["**"]
+
+
+def test_people_are_told_of_what_goes_wrong(dag: DAG) -> None:
+    delete, report = dag.get_task("delete_cluster"), dag.get_task("report")
+    assert delete.on_failure_callback
+    assert delete.on_retry_callback
+    assert report.on_failure_callback
+    assert dag.get_task("hold_cluster").tell is not None
+    assert dag.get_task("watch_alarms").tell is not None
+    notify = {"slack": "lab"}
+    (late,) = build_dag(simulation(notify=notify)).deadline
+    assert late.callback.kwargs["notify"] == {"slack": "lab", "mail": None, "sns": None}
 
 
 def test_parameters_are_the_trigger_form(dag: DAG) -> None:

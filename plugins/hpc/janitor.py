@@ -134,6 +134,7 @@ def _cleaning(aws: Mapping[str, Any]) -> Any:
             trigger_rule="all_done",
             cluster_name=of_this("cluster_name"),
             tags=of_this("owner"),
+            settle_seconds=60,
             **aws,
             **_DELETION,
         )
@@ -212,7 +213,8 @@ class FindAbandonedOperator(BaseOperator):
         for sighting in find_ours(account.client):
             run = state_of(sighting, names.tag_value(airflow_url()), instance.get_dr_count)
             verdict = judge(sighting, run, now)
-            left = find_leftovers(sighting.cluster_name, account.client) if verdict.abandoned else None
+            is_looked_for = verdict.abandoned or not sighting.has_stack
+            left = find_leftovers(sighting.cluster_name, account.client) if is_looked_for else None
             if left is not None and not sighting.has_stack and left.is_proof:
                 continue  # only what AWS still shows of something that is gone
             entry = {

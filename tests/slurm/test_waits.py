@@ -32,7 +32,7 @@ from hpc.head_node.address import find_head_node
 from hpc.head_node.session import HeadNodeHook
 from hpc.slurm import pending, triggers
 from hpc.slurm.identity import SubmittedJob
-from hpc.slurm.sensors import SlurmAllocationSensor, SlurmJobSensor, SlurmQueueEmptySensor
+from hpc.slurm.sensors import SlurmAllocationSensor, SlurmEndJobsSensor, SlurmJobSensor, SlurmQueueEmptySensor
 from hpc.slurm.triggers import JobEndTrigger, JobStartTrigger, SlurmTrigger
 from hpc.slurm.watch import Watched, watch_job
 
@@ -231,6 +231,18 @@ def test_why_it_is_pending_is_said_once(tasks: Tasks, capsys: pytest.CaptureFixt
     assert capsys.readouterr().out.count("JobHeldUser") == 1
     on_head_node(tasks.address, f"scontrol release {job['job_id']}")
     assert started(tasks, job)["state"] in {"RUNNING", "COMPLETED"}
+
+
+def test_at_the_runs_deadline_every_wait_ends_whatever_it_may_take_itself(tasks: Tasks) -> None:
+    job = tasks.submit("sleep 300")
+    late = {"until": "2026-01-01T00:00:00Z", "waiter_max_attempts": 1000}
+    with pytest.raises(DeadlineExceededError, match=r"(?s)gave up waiting for the end of .*simulation's deadline"):
+        sensor(tasks, SlurmJobSensor, job=job, **late).execute(NOBODY)
+    with pytest.raises(DeadlineExceededError):
+        sensor(tasks, SlurmQueueEmptySensor, **late).execute(NOBODY)
+    sensor(tasks, SlurmEndJobsSensor).execute(NOBODY)
+    with pytest.raises(JobFailedError, match="CANCELLED"):
+        ended(tasks, job)
 
 
 def test_what_can_never_start_is_rejected(tasks: Tasks, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -117,4 +117,5 @@ def total(prices: list[float | None]) -> str:
         return "an unknown price"
     least = "at least " if len(known) < len(prices) else ""
     month = sum(known)
-    return f"{least}about ${month / HOURS_PER_MONTH:,.2f} an hour (${month:,.2f} a month)"
+    hour = month / HOURS_PER_MONTH
+    return f"{least}{f'about ${hour:,.2f}' if hour >= 0.01 else 'less than $0.01'} an hour (${month:,.2f} a month)"

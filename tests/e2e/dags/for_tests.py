@@ -1,6 +1,7 @@
 """The shipped single-node simulation as more Airflow DAGs for the end-to-end tests.
 
-One on a schedule, one whose job fails, one with nothing but a greeting to compute and no patience with leftovers.
+One on a schedule, one whose job fails, one whose job never ends, one with nothing but a greeting to compute and no
+patience with leftovers.
 """
 
 from pathlib import Path
@@ -20,6 +21,18 @@ failing_job = build_dag(
         update={
             "name": "failing_job",
             "job": shipped.job.model_copy(update={"script": failing_script}),
+            "outputs": ("partial.txt",),
+        }
+    )
+)
+
+endless_script = str(Path(__file__).with_name("endless_job.sh").resolve())
+endless_job = build_dag(
+    shipped.model_copy(
+        update={
+            "name": "endless_job",
+            "job": Job.model_construct(script=endless_script, parameters={}),
+            "inputs": (),
             "outputs": ("partial.txt",),
         }
     )
