@@ -4,7 +4,7 @@ AIRFLOW := .local/venvs/airflow/bin/python
 PYTEST := $(AIRFLOW) -m pytest -p workshop.marks
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test up down check lint format fast chaos-jobs bench-jobs lock clean setup setup-tests
+.PHONY: help demo test up down check lint format fast chaos-jobs bench-jobs bench-lifecycle lock clean setup setup-tests
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ fast: setup ## the tests that need no server, under a minute
 
 bench-jobs: setup ## what waiting for thousands of jobs costs, and submitting them: about 15 minutes
 	@$(AIRFLOW) -m benchmarks.jobs
+
+bench-lifecycle: setup ## what a whole run costs beside AWS, Slurm and the job, against an empty DAG, and what many simulations cost
+	@$(AIRFLOW) -m benchmarks.lifecycle
 
 lock: setup ## resolve the requirements again and write the locks
 	@$(AIRFLOW) -m workshop.lock

@@ -1,12 +1,13 @@
 """One Airflow DAG for each simulation in config/simulations/.
 
 A file that cannot become a DAG is left out here, so that the others go on; check_simulations.py reports it.
+A task's process reads only the file of its own DAG.
 """
 
-from airflow.sdk import DAG
+from airflow.sdk import DAG, get_parsing_context
 
 from hpc.lifecycle import build_dags
 
-for dag in build_dags():
+for dag in build_dags(only=get_parsing_context().dag_id):
     if isinstance(dag, DAG):
         globals()[dag.dag_id] = dag

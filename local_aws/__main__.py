@@ -41,8 +41,13 @@ def make_parser() -> argparse.ArgumentParser:
     fault = commands.add_parser("fault", help="order a fault").add_subparsers(dest="fault", required=True)
     bootstrap = fault.add_parser("bootstrap", parents=[common], help="head nodes fail to start from now on")
     bootstrap.add_argument("reason", help="what the head node reports")
-    capacity = fault.add_parser("capacity", parents=[common], help="EC2 refuses compute instances from now on")
-    capacity.add_argument("target", nargs="?", default="*", help="a queue, compute resource or node (default: all)")
+    capacity = fault.add_parser("capacity", parents=[common], help="EC2 refuses instances from now on")
+    capacity.add_argument(
+        "target",
+        nargs="?",
+        default="*",
+        help="a queue, compute resource or node (default: all), or a head node's type or subnet",
+    )
     capacity.add_argument("--code", choices=LAUNCH_CODES, default=LAUNCH_CODES[0], help="the error code")
     node = fault.add_parser("node", parents=[common], help="lose the instance of a compute node, now")
     node.add_argument("cluster")

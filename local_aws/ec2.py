@@ -107,23 +107,23 @@ def instance_types() -> dict[str, Any]:
     return dict(INSTANCE_TYPES)
 
 
-def install(observer: InstanceObserver, slot: Slot) -> None:
+def install(observer: InstanceObserver, slot: Slot, faults: Faults) -> None:
     """Teach moto's EC2 what it lacks, and tell `observer` what happens to instances."""
-    _create_instances_from_launch_templates(observer, slot)
+    _create_instances_from_launch_templates(observer, slot, faults)
     _give_interfaces_an_address_of_their_own()
     _report_terminations(observer)
     _print_consoles(observer)
     _accept_block_device_mappings()
 
 
-def _create_instances_from_launch_templates(observer: InstanceObserver, slot: Slot) -> None:
+def _create_instances_from_launch_templates(observer: InstanceObserver, slot: Slot, faults: Faults) -> None:
     original = Instance.create_from_cloudformation_json
 
     def create(name: str, document: Any, account_id: str, region_name: str, **kwargs: Any) -> Any:
         properties = document["Properties"]
         if "LaunchTemplate" not in properties or "ImageId" in properties:
             return original(name, document, account_id, region_name, **kwargs)
-        instance = _launch_from_template(properties, account_id, region_name, slot)
+        instance = _launch_from_template(properties, account_id, region_name, slot, faults)
         if dict(_tags(instance)).get("parallelcluster:node-type") == "HeadNode":
             observer.head_node_launched(instance, kwargs["StackId"])
         return instance
@@ -131,7 +131,22 @@ def _create_instances_from_launch_templates(observer: InstanceObserver, slot: Sl
     replace(Instance, "create_from_cloudformation_json", staticmethod(create))
 
 
-def _launch_from_template(properties: dict[str, Any], account: str, region: str, slot: Slot) -> Any:
+def refusal(code: str, instance_type: str) -> str:
+    """What CloudFormation passes on of EC2's refusal to launch an instance: the sentence, without the code."""
+    sentences = {
+        "VcpuLimitExceeded": "You have requested more vCPU capacity than your current vCPU limit of 32 allows.",
+        "UnauthorizedOperation": "You are not authorized to perform this operation.",
+        "InsufficientFreeAddressesInSubnet": "The specified subnet does not have enough free addresses to satisfy the "
+        "request.",
+    }
+    capacity = (
+        f"We currently do not have sufficient {instance_type} capacity in the Availability Zone you requested "
+        "(us-east-1a). Our system will be working on provisioning additional capacity."
+    )
+    return f"{sentences.get(code, capacity)} (Service: Ec2, Status Code: 500, Request ID: a-fault-that-was-ordered)"
+
+
+def _launch_from_template(properties: dict[str, Any], account: str, region: str, slot: Slot, faults: Faults) -> Any:
     backend = ec2_backends[account][region]
     template = properties["LaunchTemplate"]
     data = backend.get_launch_template(template["LaunchTemplateId"]).get_version(template["Version"]).data
@@ -141,6 +156,9 @@ def _launch_from_template(properties: dict[str, Any], account: str, region: str,
     interfaces = [
         {**interface, "DeviceIndex": interface.get("DeviceIndex", 0)} for interface in data["NetworkInterfaces"]
     ]
+    code = faults.head_node_failure(data["InstanceType"], _subnet_of(backend, interfaces[0]))
+    if code is not None:
+        raise LaunchError(code, refusal(code, data["InstanceType"]))
     own = {tag["Key"]: tag["Value"] for tag in properties.get("Tags", [])}
     propagated = own if properties.get("PropagateTagsToVolumeOnCreation") else {}
     tags = {"instance": _specified(data, "instance") | own, "volume": _specified(data, "volume") | propagated}
@@ -166,6 +184,12 @@ def _launch_from_template(properties: dict[str, Any], account: str, region: str,
     if profile:
         backend.associate_iam_instance_profile(instance_id=instance.id, iam_instance_profile_name=profile)
     return instance
+
+
+def _subnet_of(backend: Any, interface: dict[str, Any]) -> str:
+    if "SubnetId" in interface:
+        return str(interface["SubnetId"])
+    return str(backend.enis[interface["NetworkInterfaceId"]].subnet.id)
 
 
 def _specified(data: dict[str, Any], resource_type: str) -> dict[str, str]:

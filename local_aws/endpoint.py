@@ -22,7 +22,7 @@ class Endpoint:
         faults = Faults()
         self.supervisor = Supervisor(directory, slot, account, region, faults)
         repairs.install()
-        ec2.install(self.supervisor, slot)
+        ec2.install(self.supervisor, slot, faults)
         stacks.install(self.supervisor, faults)
         self.control = Control(self.supervisor, DomainDispatcherApplication(create_backend_app))
         self._server = make_server(

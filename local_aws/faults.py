@@ -11,6 +11,7 @@ LAUNCH_CODES = (
     "InsufficientHostCapacity",
     "VcpuLimitExceeded",
     "UnauthorizedOperation",
+    "InsufficientFreeAddressesInSubnet",
 )
 
 
@@ -34,9 +35,9 @@ class Faults:
     """The faults in force.
 
     `bootstrap_failure` is the reason that the next head nodes report; `launch_failures` maps a queue, compute resource
-    or node name (`*` for all) to the EC2 error code of its launches; `deletions` maps the logical id or the type of a
-    resource to what happens when it is deleted; `metrics` are values published instead of measured
-    ones; the delays are in seconds.
+    or node name (`*` for all compute nodes), or a head node's instance type or subnet, to the EC2 error code of its
+    launches; `deletions` maps the logical id or the type of a resource to what happens when it is deleted; `metrics`
+    are values published instead of measured ones; the delays are in seconds.
     """
 
     bootstrap_failure: str | None = None
@@ -74,6 +75,11 @@ class Faults:
                 if fault.times <= 0:
                     del self.deletions[name]
             return fault
+
+    def head_node_failure(self, instance_type: str, subnet_id: str) -> str | None:
+        """The error code for the launch of a head node, or None when it succeeds."""
+        with self._lock:
+            return self.launch_failures.get(instance_type) or self.launch_failures.get(subnet_id)
 
     def force_metric(self, key: MetricKey, value: float) -> None:
         """Publish `value` for a metric from now on."""

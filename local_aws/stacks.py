@@ -180,8 +180,10 @@ class StackWork:
             return
         stack.status = "ROLLBACK_IN_PROGRESS"
         stack._add_stack_event("ROLLBACK_IN_PROGRESS", reason + "Rollback requested by user.")
-        stack.status = "ROLLBACK_COMPLETE" if self._delete_resources() else "ROLLBACK_FAILED"
-        stack._add_stack_event(stack.status)
+        ended = "ROLLBACK_COMPLETE" if self._delete_resources() else "ROLLBACK_FAILED"
+        if stack.status == "ROLLBACK_IN_PROGRESS":  # else deleted meanwhile
+            stack.status = ended
+            stack._add_stack_event(ended)
 
     def delete(self, retained: frozenset[str] = frozenset()) -> None:
         """Delete every resource but the `retained` ones, given by their logical ids."""

@@ -18,6 +18,8 @@ from hpc import errors, retries
         (errors.HostKeyError("x"), RetryAction.FAIL),
         (errors.JobFailedError("x"), RetryAction.FAIL),
         (errors.HeadNodeBootstrapError("x"), RetryAction.FAIL),
+        (errors.NetworkError("x"), RetryAction.FAIL),
+        (errors.SubnetFullError("x"), RetryAction.RETRY),
         (errors.DeadlineExceededError("x"), RetryAction.FAIL),
         (errors.CapacityError("x"), RetryAction.RETRY),
         (errors.ThrottlingError("x"), RetryAction.RETRY),
@@ -28,6 +30,24 @@ from hpc import errors, retries
 )
 def test_an_error_decides_over_the_retry(error: Exception, action: RetryAction) -> None:
     assert retries.BY_ERROR.evaluate(error, 1, 3).action is action
+
+
+@pytest.mark.parametrize(
+    ("error", "action"),
+    [
+        (errors.ClusterCreateFailedError("x"), RetryAction.FAIL),
+        (errors.HeadNodeBootstrapError("x"), RetryAction.FAIL),
+        (errors.NetworkError("x"), RetryAction.FAIL),
+        (errors.QuotaError("x"), RetryAction.FAIL),
+        (errors.PermissionDeniedError("x"), RetryAction.FAIL),
+        (errors.SubnetFullError("x"), RetryAction.RETRY),
+        (errors.CapacityError("x"), RetryAction.RETRY),
+        (errors.ThrottlingError("x"), RetryAction.RETRY),
+        (RuntimeError("the worker was killed"), RetryAction.DEFAULT),
+    ],
+)
+def test_a_cluster_is_made_anew_only_for_what_passes_by_itself(error: Exception, action: RetryAction) -> None:
+    assert retries.CREATION.by_error.evaluate(error, 1, 3).action is action
 
 
 def test_a_deletion_outlasts_credentials_that_have_to_be_renewed() -> None:

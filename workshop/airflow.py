@@ -134,11 +134,12 @@ def component_environment(directory: Path, access: Access, dags: Path, plugins: 
     """Return the environment of all components: the caller's own without AWS or Airflow settings, and ours.
 
     Connections decide which account is used. A profile or an exported key of the person at the keyboard must not.
+    Compiled modules are kept: each task would else compile the project again, half a second of a core.
     """
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("AIRFLOW", "AWS_")) or name == "AWS_CA_BUNDLE"
+        if not name.startswith(("AIRFLOW", "AWS_", "PYTHONDONTWRITE")) or name == "AWS_CA_BUNDLE"
     }
     return kept | {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",

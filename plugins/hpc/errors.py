@@ -56,6 +56,14 @@ class HeadNodeBootstrapError(ClusterCreateFailedError):
     """The head node was launched but its bootstrap failed or timed out."""
 
 
+class NetworkError(ClusterCreateFailedError):
+    """The account's network is in the way: what the cluster needs is not reached from its subnet, or is not there."""
+
+
+class SubnetFullError(NetworkError):
+    """A subnet has no free address: worth another try in another subnet, or when another cluster has gone."""
+
+
 class ClusterDeleteFailedError(ClusterError):
     """The stack could not be deleted. What it made is still there and may cost money."""
 

@@ -22,6 +22,7 @@ from airflow.sdk import (
 )
 from airflow.sdk.definitions.callback import AsyncCallback
 from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
+from airflow.sdk.definitions.param import ParamsDict
 
 from hpc import deadline, names, retries
 from hpc.cluster.fleet import start_compute_fleet
@@ -33,7 +34,6 @@ from hpc.cluster.operators import (
     ParallelClusterVerifyOperator,
     RenderClusterConfigOperator,
 )
-from hpc.cluster.sensors import ParallelClusterSensor
 from hpc.config import (
     SIMULATIONS_DIR,
     Export,
@@ -70,6 +70,8 @@ SITE = "{{ site('%s') }}"
 RETURNED = "{{ ti.xcom_pull(task_ids='%s') | tojson }}"
 #: The field of the trigger form for another sweep than the file's.
 SWEEP_FIELD = "sweep"
+#: The configurations of `cluster.alternatives`, as JSON.
+ALTERNATIVES = "{{ ti.xcom_pull(task_ids='render_cluster_config', key='alternatives') | tojson }}"
 #: What Slurm and the job's wrapper leave beside the results: rendered script, record, output.
 JOB_HISTORY = (".slurm/*/attempt-*/*", "*.log")
 #: And what the points of a sweep leave.
@@ -80,9 +82,12 @@ PARAMETERS = "{{ job_parameters(params) | tojson }}"
 SWEEP = "{{ sweep_of(params) | tojson }}"
 
 
-def build_dags(directory: Path = SIMULATIONS_DIR) -> Iterator[DAG | SimulationFileError]:
-    """Build the DAG of every simulation of a folder, or the error that says why there is none: one stops no other."""
-    for found in load_simulations(directory):
+def build_dags(directory: Path = SIMULATIONS_DIR, only: str | None = None) -> Iterator[DAG | SimulationFileError]:
+    """Build the DAG of every simulation of a folder, or the error that says why there is none: one stops no other.
+
+    `only` names a single simulation: a task needs no other DAG than its own.
+    """
+    for found in load_simulations(directory, only):
         if isinstance(found, SimulationFileError):
             yield found
             continue
@@ -105,7 +110,6 @@ def build_dag(simulation: SimulationConfig) -> DAG:
         start_date=start_date(simulation.schedule),
         catchup=bool(simulation.schedule and simulation.schedule.catchup),
         tags=["hpc", *simulation.tags],
-        params=trigger_form(simulation),
         default_args={"owner": simulation.owner},
         deadline=DeadlineAlert(
             reference=DeadlineReference.DAGRUN_QUEUED_AT,
@@ -133,6 +137,8 @@ def build_dag(simulation: SimulationConfig) -> DAG:
         auto_register=False,  # the DAG file does that: dags/check_simulations.py builds every DAG without having one
     ) as dag:
         add_tasks(simulation)
+    # After the tasks: each would get a copy of the form, and Airflow validates every copy again and again.
+    dag.params = ParamsDict(trigger_form(simulation))
     return dag
 
 
@@ -222,6 +228,7 @@ def add_tasks(simulation: SimulationConfig) -> None:
             template=str(simulation.cluster.template),
             values=_template_values(simulation),
             overrides=dict(simulation.cluster.values),
+            alternatives=simulation.cluster.alternatives,
             tags={
                 **ours,
                 names.TAG_OWNER: simulation.owner,
@@ -233,21 +240,19 @@ def add_tasks(simulation: SimulationConfig) -> None:
             **aws,
             **policy(retries.ON_WORKER),
         ).as_setup()  # type: ignore[no-untyped-call]
+        making: dict[str, Any] = {
+            "cluster_name": CLUSTER,
+            "cluster_config": "{{ ti.xcom_pull(task_ids='render_cluster_config') }}",
+            "alternatives": ALTERNATIVES if simulation.cluster.alternatives else [],
+            "evidence_uri": f"s3://{SITE % 'bucket'}/failed-creates/{CLUSTER}",
+            "rollback_on_failure": not isinstance(simulation.on_failure, KeepFor),
+            **aws,
+        }
         create_cluster = ParallelClusterCreateOperator(
-            task_id="create_cluster",
-            cluster_name=CLUSTER,
-            cluster_config="{{ ti.xcom_pull(task_ids='render_cluster_config') }}",
-            rollback_on_failure=not isinstance(simulation.on_failure, KeepFor),
-            wait_for_completion=False,
-            **aws,
-            **policy(retries.AWS_CALL),
+            task_id="create_cluster", wait_for_completion=False, **making, **policy(retries.AWS_CALL)
         ).as_setup()  # type: ignore[no-untyped-call]
-        wait_for_stack = ParallelClusterSensor(
-            task_id="wait_for_stack",
-            cluster_name=CLUSTER,
-            until=wait["until"],
-            **aws,
-            **policy(retries.STACK_WAIT),
+        wait_for_stack = ParallelClusterCreateOperator(
+            task_id="wait_for_stack", adopt_only=True, until=wait["until"], **making, **policy(retries.CREATION)
         )
         verify_cluster = ParallelClusterVerifyOperator(
             task_id="verify_cluster",

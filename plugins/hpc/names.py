@@ -25,6 +25,8 @@ TAG_KEEP = f"{TAG_PREFIX}keep"
 #: Characters of a tag's value, as AWS limits it.
 LONGEST_TAG = 256
 _MOMENT = "%Y-%m-%dT%H:%M:%SZ"
+#: Which of `cluster.alternatives` a cluster is made of, counted from 1.
+TAG_ALTERNATIVE = f"{TAG_PREFIX}alternative"
 
 
 def cluster_name(dag_id: str, run_id: str) -> str:

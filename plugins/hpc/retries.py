@@ -21,6 +21,8 @@ def _rule(
     return RetryRule(exception=exception, action=action, reason=reason, retry_delay=delay)
 
 
+#: Until AWS may have instances, or a subnet addresses, that it did not have.
+CAPACITY_PAUSE = timedelta(minutes=5)
 #: A rule without a delay leaves the task's own backoff in force: a fixed delay would use up all tries within a minute.
 BY_ERROR = ExceptionRetryPolicy(
     rules=[
@@ -29,12 +31,14 @@ BY_ERROR = ExceptionRetryPolicy(
         _rule(errors.QuotaError, RetryAction.FAIL, "a quota has to be raised by a person"),
         _rule(errors.HostKeyError, RetryAction.FAIL, "a host key that does not match may be an attack"),
         _rule(errors.HeadNodeBootstrapError, RetryAction.FAIL, "the same image and scripts fail the same way"),
+        _rule(errors.SubnetFullError, RetryAction.RETRY, "addresses come back with other clusters", CAPACITY_PAUSE),
+        _rule(errors.NetworkError, RetryAction.FAIL, "a network has to be changed by a person"),
         _rule(errors.JobRejectedError, RetryAction.FAIL, "Slurm refuses the same request again"),
         _rule(errors.JobFailedError, RetryAction.FAIL, "the job itself failed"),
         _rule(errors.AlarmError, RetryAction.FAIL, "the alarm went off"),
         _rule(errors.RunFailedError, RetryAction.FAIL, "the verdict stays"),
         _rule(errors.DeadlineExceededError, RetryAction.FAIL, "the wait was as long as it may be"),
-        _rule(errors.CapacityError, RetryAction.RETRY, "capacity comes back in minutes", timedelta(minutes=5)),
+        _rule(errors.CapacityError, RetryAction.RETRY, "capacity comes back in minutes", CAPACITY_PAUSE),
         _rule(errors.ThrottlingError, RetryAction.RETRY, "AWS asked to slow down"),
         _rule(errors.ConnectionLostError, RetryAction.RETRY, "connections come back"),
     ],
@@ -45,6 +49,15 @@ BY_ERROR_OF_A_STACK = ExceptionRetryPolicy(
     rules=[
         _rule(errors.ClusterError, RetryAction.FAIL, "a failed stack stays failed"),
         _rule(errors.CapacityError, RetryAction.FAIL, "a failed stack stays failed"),
+        *BY_ERROR.rules,
+    ],
+    default=RetryAction.DEFAULT,
+)
+#: For a wait that makes a failed cluster anew: of what a stack can fail with, only what passes by itself is worth it.
+BY_ERROR_OF_A_CREATION = ExceptionRetryPolicy(
+    rules=[
+        _rule(errors.SubnetFullError, RetryAction.RETRY, "addresses come back with other clusters", CAPACITY_PAUSE),
+        _rule(errors.ClusterError, RetryAction.FAIL, "the same configuration fails the same way"),
         *BY_ERROR.rules,
     ],
     default=RetryAction.DEFAULT,
@@ -100,6 +113,8 @@ AWS_CALL = TaskPolicy(retries=3, delay=timedelta(seconds=15), timeout=timedelta(
 AWS_WAIT = TaskPolicy(retries=3, delay=timedelta(seconds=15), timeout=timedelta(minutes=10))
 #: Waiting for a stack to be made, deferred.
 STACK_WAIT = replace(AWS_WAIT, by_error=BY_ERROR_OF_A_STACK)
+#: Seeing the making of a stack through, deferred.
+CREATION = replace(AWS_WAIT, by_error=BY_ERROR_OF_A_CREATION)
 #: Deleting, and holding a deletion back: the two things that must not be given up early, whatever a simulation says.
 #: These tries last from a network that fails for a minute to credentials that expire in the evening: ten hours.
 DELETION = TaskPolicy(

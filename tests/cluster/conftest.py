@@ -28,6 +28,7 @@ class TaskInstance:
 
     dag_id: str = "lj_melt"
     run_id: str = "manual__2026-11-23"
+    try_number: int = 1
     xcoms: dict[str, Any] = field(default_factory=dict)
 
     def xcom_push(self, key: str, value: Any) -> None:

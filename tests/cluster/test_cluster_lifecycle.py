@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 
 from hpc import errors
 from hpc.cluster.fleet import start_compute_fleet
@@ -23,7 +26,7 @@ from hpc.cluster.verification import require_fleet
 from hpc.config import CLUSTERS_DIR
 from hpc.head_node.address import HeadNodeAddress
 from hpc.head_node.session import Session, run_session
-from hpc.names import TAG_EXPIRES, TAG_OWNER, TAG_RUN_ID, TAG_SIMULATION
+from hpc.names import TAG_ALTERNATIVE, TAG_EXPIRES, TAG_OWNER, TAG_RUN_ID, TAG_SIMULATION
 from tests.local_aws.conftest import until
 
 from .conftest import TEMPLATE
@@ -80,6 +83,15 @@ def tags_of_a_cluster(region: LocalRegion, name: str, file_systems: list[str]) -
         *((f"file system {system['FileSystemId']}", system) for system in systems),
     ]
     return {what: {tag["Key"]: tag["Value"] for tag in thing.get("Tags", [])} for what, thing in things}
+
+
+def saved(region: LocalRegion, prefix: str) -> dict[str, str]:
+    """Return the objects below a prefix of the region's bucket."""
+    s3 = region.client("s3")
+    listed = s3.list_objects_v2(Bucket=region.bucket, Prefix=prefix)["Contents"]
+    return {
+        item["Key"]: s3.get_object(Bucket=region.bucket, Key=item["Key"])["Body"].read().decode() for item in listed
+    }
 
 
 async def states_of_the_partitions(session: Session) -> str:
@@ -172,13 +184,20 @@ def test_every_shipped_profile_passes_parallelclusters_validators(
 
 
 def test_a_failed_bootstrap_is_diagnosed_then_replaced_by_the_next_try(
-    faultless: LocalRegion, config: str, drive: Drive, lines: Lines
+    faultless: LocalRegion, config: str, drive: Drive, lines: Lines, caplog: pytest.LogCaptureFixture
 ) -> None:
     name = "second-try"
     faultless.fault("bootstrap", reason="Failed to run chef recipe aws-parallelcluster-slurm::config_head_node")
 
     with pytest.raises(errors.HeadNodeBootstrapError) as caught:
-        drive(create(name, config, rollback_on_failure=False))
+        drive(
+            create(
+                *(name, config),
+                alternatives=[config],
+                evidence_uri=f"s3://{faultless.bucket}/failed-creates/{name}",
+                rollback_on_failure=False,
+            )
+        )
 
     assert status(faultless, name) == "CREATE_FAILED"
     message = str(caught.value)
@@ -186,6 +205,18 @@ def test_a_failed_bootstrap_is_diagnosed_then_replaced_by_the_next_try(
     assert "Failed to run chef recipe aws-parallelcluster-slurm::config_head_node" in message
     assert "ParallelCluster says: HeadNodeBootstrapFailure: Failed to set up the head node." in message
     assert "What to do: read the bootstrap log" in message
+    kept = saved(faultless, f"failed-creates/{name}/")
+    (folder,) = {key.rpartition("/")[0] for key in kept}
+    assert f"All that explains the failure is in s3://{faultless.bucket}/{folder}/" in caplog.text
+    assert kept[f"{folder}/explanation.txt"] == f"{message}\n"
+    assert yaml.safe_load(kept[f"{folder}/cluster-config.yaml"]) == yaml.safe_load(config)
+    told = json.loads(kept[f"{folder}/explanation.json"])
+    assert (told["cluster_name"], told["error"]) == (name, "HeadNodeBootstrapError")
+    assert [event["type"] for event in told["failed_resources"]] == ["AWS::CloudFormation::WaitCondition"]
+    assert told["parallelcluster"] == ["HeadNodeBootstrapFailure: Failed to set up the head node."]
+    assert "HeadNode" in {event["logical_id"] for event in told["stack_events"]}
+    (log,) = (key for key in kept if key.endswith(".cloud-init.log"))
+    assert kept[log].splitlines()[-1] in message
 
     faultless.fault("clear")
     result = drive(create(name, config, rollback_on_failure=False))
@@ -193,6 +224,62 @@ def test_a_failed_bootstrap_is_diagnosed_then_replaced_by_the_next_try(
     assert result["adopted"] is False
     assert f"Stack {name} of an earlier try is CREATE_FAILED: deleted first." in lines()
     assert status(faultless, name) == "CREATE_COMPLETE"
+    assert drive(delete(name))["leftovers"] == []
+
+
+def test_without_capacity_the_next_alternative_is_made(
+    faultless: LocalRegion, site: dict[str, Any], drive: Drive, lines: Lines, context: dict[str, Any], tmp_path: Path
+) -> None:
+    name = "elsewhere"
+    template = tmp_path / "cluster.yaml"
+    # A log group bears the minute in which it was made: without one the second try need not wait for the next.
+    template.write_text(TEMPLATE.read_text(encoding="utf-8").replace("RetentionInDays: 14", "Enabled: false"))
+    render = RenderClusterConfigOperator(
+        task_id="render",
+        cluster_name=name,
+        template=str(template),
+        values=site,
+        overrides={"head_node_instance_type": "t3.large"},
+        alternatives=[{"head_node_instance_type": "t3.medium"}],
+        tags=TAGS,
+    )
+    config = drive(render)
+    alternatives = context["ti"].xcoms["alternatives"]
+    tried = {"alternatives": json.dumps(alternatives), "evidence_uri": f"s3://{faultless.bucket}/failed-creates/{name}"}
+    faultless.fault("capacity", target="t3.large", code="InsufficientInstanceCapacity")
+
+    begun = drive(create(name, config, wait_for_completion=False, **tried))
+    made = drive(create(name, config, adopt_only=True, **tried))
+
+    assert (begun["alternative"], made["alternative"]) == (0, 1)
+    assert made["stack_id"] != begun["stack_id"]
+    stack = faultless.client("cloudformation").describe_stacks(StackName=name)["Stacks"][0]
+    assert stack["StackStatus"] == "CREATE_COMPLETE"
+    assert {tag["Key"]: tag["Value"] for tag in stack["Tags"]}[TAG_ALTERNATIVE] == "1"
+    (head_node,) = faultless.client("ec2").describe_instances(
+        Filters=[
+            {"Name": "tag:parallelcluster:cluster-name", "Values": [name]},
+            {"Name": "instance-state-name", "Values": ["running"]},
+        ]
+    )["Reservations"][0]["Instances"]
+    assert head_node["InstanceType"] == "t3.medium"
+    assert "We currently do not have sufficient t3.large capacity" in lines()
+    assert "Trying again with alternative 1 of 1." in lines()
+    told = saved(faultless, f"failed-creates/{name}/{begun['stack_id'].rpartition('/')[2]}/")
+    assert {key.rpartition("/")[2] for key in told} == {"explanation.txt", "explanation.json", "cluster-config.yaml"}
+    assert drive(delete(name, tags=TAGS))["leftovers"] == []
+
+
+def test_a_cluster_that_somebody_deletes_is_not_made_again(faultless: LocalRegion, config: str, drive: Drive) -> None:
+    name = "not-again"
+    faultless.fault("delays", create=300, delete=5)
+    begun = drive(create(name, config, wait_for_completion=False))
+    faultless.client("cloudformation").delete_stack(StackName=name)
+
+    with pytest.raises(errors.ClusterCreateFailedError, match="stack is DELETE_"):
+        drive(create(name, config, alternatives=[config], adopt_only=True))
+
+    assert begun["alternative"] == 0
     assert drive(delete(name))["leftovers"] == []
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from hpc.cluster.decision import Action, decide_creation
+from hpc import errors
+from hpc.cluster.decision import Action, alternative_of, decide_creation, next_alternative, passes_by_itself
 from hpc.cluster.stacks import Stack
 from hpc.errors import ConfigurationError
-from hpc.names import TAG_EXPIRES, TAG_OUTPUTS, TAG_RUN_ID, TAG_SIMULATION
+from hpc.names import TAG_ALTERNATIVE, TAG_EXPIRES, TAG_OUTPUTS, TAG_RUN_ID, TAG_SIMULATION
 
 OURS = {TAG_SIMULATION: "melt", TAG_RUN_ID: "run-1", TAG_EXPIRES: "2026-11-23T10:00:00Z", "project": "demo"}
 
@@ -48,3 +49,35 @@ def test_what_was_rendered_anew_makes_no_other_owner() -> None:
 def test_somebody_elses_stack_is_left_alone(status: str, tags: dict[str, str]) -> None:
     with pytest.raises(ConfigurationError, match=r"belongs to another cluster .*run-id is .* not 'run-1'"):
         decide_creation(stack(status, tags), OURS)
+
+
+def test_a_cluster_made_of_an_alternative_is_ours_as_well() -> None:
+    other = stack("CREATE_IN_PROGRESS", {**OURS, TAG_ALTERNATIVE: "2"})
+    assert decide_creation(other, OURS) is Action.ADOPT
+    assert (alternative_of(other), alternative_of(stack("CREATE_IN_PROGRESS"))) == (2, 0)
+
+
+@pytest.mark.parametrize(
+    ("error", "number", "count", "other"),
+    [
+        (errors.CapacityError("x"), 0, 2, 1),
+        (errors.CapacityError("x"), 1, 2, 2),
+        (errors.CapacityError("x"), 2, 2, None),
+        (errors.CapacityError("x"), 0, 0, None),
+        (errors.SubnetFullError("x"), 0, 1, 1),
+        (errors.NetworkError("x"), 0, 1, None),
+        (errors.QuotaError("x"), 0, 1, None),
+        (errors.PermissionDeniedError("x"), 0, 1, None),
+        (errors.HeadNodeBootstrapError("x"), 0, 1, None),
+        (errors.ClusterCreateFailedError("x"), 0, 1, None),
+    ],
+)
+def test_only_what_another_place_helps_against_is_tried_elsewhere(
+    error: errors.HpcError, number: int, count: int, other: int | None
+) -> None:
+    assert next_alternative(error, number, count) == other
+
+
+def test_only_what_passes_by_itself_is_worth_the_same_again() -> None:
+    assert all(passes_by_itself(error("x")) for error in (errors.CapacityError, errors.ThrottlingError))
+    assert not any(passes_by_itself(error("x")) for error in (errors.HeadNodeBootstrapError, errors.QuotaError))

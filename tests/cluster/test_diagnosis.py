@@ -29,9 +29,9 @@ def failed(reason: str, type: str = "AWS::EC2::Instance") -> StackEvent:
                 " (us-east-1a). (Service: Ec2, Status Code: 500)"
             ),
             errors.CapacityError,
-            "another instance type",
+            "other instance types or subnets",
         ),
-        (failed("InsufficientInstanceCapacity"), errors.CapacityError, "another instance type"),
+        (failed("InsufficientInstanceCapacity"), errors.CapacityError, "other instance types or subnets"),
         (
             failed("You have requested more vCPU capacity than your current vCPU limit of 32 allows"),
             errors.QuotaError,
@@ -48,6 +48,24 @@ def failed(reason: str, type: str = "AWS::EC2::Instance") -> StackEvent:
             failed("WaitCondition timed out. Received 0 conditions when expecting 1", WAIT_CONDITION),
             errors.HeadNodeBootstrapError,
             "subnet has no way to the AWS endpoints",
+        ),
+        (
+            failed(
+                "The specified subnet does not have enough free addresses to satisfy the request. (Service: Ec2)",
+                "AWS::EC2::NetworkInterface",
+            ),
+            errors.SubnetFullError,
+            "cluster.alternatives",
+        ),
+        (
+            failed("There are not enough free addresses in subnet 'subnet-1' to satisfy the requested number of i"),
+            errors.SubnetFullError,
+            "larger subnet",
+        ),
+        (
+            failed("The subnet ID 'subnet-0e' does not exist (Service: Ec2, Status Code: 400)"),
+            errors.NetworkError,
+            "subnets that exist",
         ),
         (
             failed("WaitCondition received failed message: 'Failed to run chef recipe x'", WAIT_CONDITION),
@@ -69,6 +87,34 @@ def test_the_first_failure_decides(failure: StackEvent, error: type[errors.HpcEr
     assert remedy in explained.remedy
     assert "Cluster demo could not be created (stack is CREATE_FAILED)" in str(explained)
     assert failure.reason in str(explained)
+
+
+UNHEARD = failed("WaitCondition timed out. Received 0 conditions when expecting 1", WAIT_CONDITION)
+BROKEN = failed("WaitCondition received failed message: 'Failed to run chef recipe x'", WAIT_CONDITION)
+
+
+@pytest.mark.parametrize(
+    ("failure", "facts", "error"),
+    [
+        (UNHEARD, {"silent": True, "log_group": "/aws/parallelcluster/demo-202611230217"}, errors.NetworkError),
+        (UNHEARD, {"log_lines": ["Installing Slurm", "done"]}, errors.HeadNodeBootstrapError),
+        (UNHEARD, {"log_lines": ["curl: (6) Could not resolve host: s3.amazonaws.com"]}, errors.NetworkError),
+        (BROKEN, {"log_lines": ["Connect timeout on endpoint URL: https://dynamodb.x"]}, errors.NetworkError),
+        (BROKEN, {"log_lines": ["connection to 10.0.0.5:988 timed out"]}, errors.NetworkError),
+        (BROKEN, {"log_lines": ["FATAL: no such recipe"]}, errors.HeadNodeBootstrapError),
+        (BROKEN, {"silent": True, "log_group": "/g"}, errors.HeadNodeBootstrapError),
+    ],
+)
+def test_a_head_node_without_a_way_out_is_told_from_a_broken_one(
+    failure: StackEvent, facts: dict[str, Any], error: type[errors.HpcError]
+) -> None:
+    explained = explain_creation(Evidence("demo", "CREATE_FAILED", [failure], **facts))
+
+    assert type(explained) is error
+    if error is errors.NetworkError:
+        assert "a route to a NAT gateway, or VPC endpoints" in explained.remedy
+    if "silent" in facts:
+        assert f"has sent nothing to its log group {facts['log_group']}" in str(explained)
 
 
 def test_the_message_shows_all_evidence() -> None:

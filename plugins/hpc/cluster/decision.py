@@ -6,8 +6,11 @@ from collections.abc import Mapping
 from enum import Enum
 
 from hpc.cluster.stacks import Progress, Stack, progress
-from hpc.errors import ConfigurationError
-from hpc.names import TAG_RUN_ID, TAG_SIMULATION
+from hpc.errors import CapacityError, ConfigurationError, SubnetFullError, TransientError
+from hpc.names import TAG_ALTERNATIVE, TAG_RUN_ID, TAG_SIMULATION
+
+#: What another subnet or instance type helps against.
+ELSEWHERE = (CapacityError, SubnetFullError)
 
 
 class Action(Enum):
@@ -45,3 +48,18 @@ def require_same_owner(stack: Stack, tags: Mapping[str, str]) -> None:
             f"The name {stack.name} belongs to another cluster ({stack.status}): tag {'; tag '.join(other)}",
             remedy="choose another cluster_name, or delete that cluster if nobody needs it",
         )
+
+
+def alternative_of(stack: Stack) -> int:
+    """Return which of the alternatives a stack is made of, counted from 1; 0 for the first configuration."""
+    return int(stack.tags.get(TAG_ALTERNATIVE, 0))
+
+
+def next_alternative(error: Exception, number: int, count: int) -> int | None:
+    """Return the alternative to try after number `number` of `count` failed with `error`; None to try none."""
+    return number + 1 if isinstance(error, ELSEWHERE) and number < count else None
+
+
+def passes_by_itself(error: Exception) -> bool:
+    """Say whether the same configuration may succeed later, with nothing changed."""
+    return isinstance(error, (*ELSEWHERE, TransientError))

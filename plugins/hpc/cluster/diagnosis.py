@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 from hpc.aws_errors import aws_errors
 from hpc.cluster.leftovers import Findings
 from hpc.cluster.log_groups import find_log_groups
-from hpc.cluster.reasons import find_reason
+from hpc.cluster.reasons import WAY_OUT, find_reason, tells_of_network
 from hpc.cluster.stacks import StackEvent, Target, of_operation, root_failures
 from hpc.errors import (
     ClusterCreateFailedError,
     ClusterDeleteFailedError,
     HeadNodeBootstrapError,
     HpcError,
+    NetworkError,
 )
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ BOOTSTRAP_LOGS = ("bootstrap_error_msg", "chef-client", "cfn-init", "cloud-init-
 LINES_SHOWN = 25
 NOTHING = Findings()
 _WAIT_CONDITION = "AWS::CloudFormation::WaitCondition"
+#: Nobody has told the wait condition anything, neither success nor failure.
+_NEVER_REPORTED = ("timed out", "received 0")
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,14 @@ class Evidence:
     said_by_parallelcluster: Sequence[str] = ()
     log_name: str = ""
     log_lines: Sequence[str] = ()
+    #: The head node's log group is there, and nothing has arrived in it.
+    silent: bool = False
+    #: The log group, and the names of all streams in it.
+    log_group: str = ""
+    log_streams: Sequence[str] = ()
+    stack_id: str = ""
+    #: All that happened, `failures` among it.
+    events: Sequence[StackEvent] = ()
     #: What could not be looked at, and why.
     unknown: Sequence[str] = field(default_factory=tuple)
 
@@ -51,10 +62,7 @@ def explain_creation(evidence: Evidence) -> HpcError:
     text = _write(evidence, "could not be created")
     first = next(iter(evidence.failures), None)
     if first is not None and first.type == _WAIT_CONDITION:
-        reason = find_reason(first.reason)
-        known = reason is not None and issubclass(reason.error, HeadNodeBootstrapError)
-        remedy = reason.remedy if reason and known else "read the lines of the head node's log above"
-        return HeadNodeBootstrapError(text, remedy=remedy)
+        return _explain_bootstrap(evidence, text, first.reason)
     for message in [*(event.reason for event in evidence.failures), *evidence.said_by_parallelcluster]:
         reason = find_reason(message)
         if reason is not None:
@@ -62,6 +70,16 @@ def explain_creation(evidence: Evidence) -> HpcError:
     return ClusterCreateFailedError(
         text, remedy="correct what the failed resource names, in the cluster template or the account"
     )
+
+
+def _explain_bootstrap(evidence: Evidence, text: str, said: str) -> HpcError:
+    unheard = evidence.silent and any(words in said for words in _NEVER_REPORTED)
+    if unheard or tells_of_network(evidence.log_lines):
+        return NetworkError(text, remedy=WAY_OUT)
+    reason = find_reason(said)
+    known = reason is not None and issubclass(reason.error, HeadNodeBootstrapError)
+    remedy = reason.remedy if reason and known else "read the lines of the head node's log above"
+    return HeadNodeBootstrapError(text, remedy=remedy)
 
 
 def explain_deletion(evidence: Evidence, left: Findings = NOTHING) -> ClusterDeleteFailedError:
@@ -85,6 +103,8 @@ def _write(evidence: Evidence, what: str) -> str:
     if evidence.log_lines:
         lines.append(f"  The end of the head node's log {evidence.log_name}:")
         lines += [f"    | {line}" for line in evidence.log_lines]
+    if evidence.silent:
+        lines.append(f"  The head node has sent nothing to its log group {evidence.log_group}.")
     lines += [f"  Not known: {message}" for message in evidence.unknown]
     return "\n".join(lines)
 
@@ -115,7 +135,8 @@ def gather_creation_evidence(
 
     events = attempt("the stack's events", lambda: read_events(cloudformation, stack, "CREATE_COMPLETE"), [])
     said = attempt("ParallelCluster's failures", lambda: _failures(describe(cluster_name)), [])
-    name, lines = attempt("the bootstrap log", lambda: read_bootstrap_log(logs, cluster_name), ("", []))
+    group, streams = attempt("the bootstrap log", lambda: find_streams(logs, cluster_name), ("", []))
+    name, lines = attempt("the bootstrap log", lambda: read_bootstrap_log(logs, group, streams), ("", []))
     return Evidence(
         cluster_name=cluster_name,
         stack_status=stack_status,
@@ -123,6 +144,11 @@ def gather_creation_evidence(
         said_by_parallelcluster=said,
         log_name=name,
         log_lines=lines,
+        silent=bool(group) and not streams,
+        log_group=group,
+        log_streams=streams,
+        stack_id=stack,
+        events=events,
         unknown=unknown,
     )
 
@@ -155,20 +181,24 @@ def _failures(described: dict[str, Any]) -> list[str]:
     ]
 
 
-def read_bootstrap_log(logs: Any, cluster_name: str) -> tuple[str, list[str]]:
-    """Return the name and the last lines of the head node's most telling log; ("", []) when there is none."""
+def find_streams(logs: Any, cluster_name: str) -> tuple[str, list[str]]:
+    """Return the cluster's newest log group and the streams in it; ("", []) when there is no group."""
     groups = find_log_groups(logs, cluster_name)
     if not groups:
         return "", []
     pages = logs.get_paginator("describe_log_streams").paginate(logGroupName=groups[-1])
-    streams = [stream["logStreamName"] for page in pages for stream in page["logStreams"]]
+    return groups[-1], [stream["logStreamName"] for page in pages for stream in page["logStreams"]]
+
+
+def read_bootstrap_log(logs: Any, group: str, streams: Sequence[str]) -> tuple[str, list[str]]:
+    """Return the name and the last lines of the head node's most telling log; ("", []) when there is none."""
     for kind in BOOTSTRAP_LOGS:
         for stream in streams:
             if stream.rpartition(".")[2] == kind:
                 answer = logs.get_log_events(
-                    logGroupName=groups[-1], logStreamName=stream, limit=LINES_SHOWN, startFromHead=False
+                    logGroupName=group, logStreamName=stream, limit=LINES_SHOWN, startFromHead=False
                 )
                 lines = [line for event in answer["events"] for line in event["message"].splitlines()]
                 if lines:
-                    return f"{groups[-1]} {stream}", lines[-LINES_SHOWN:]
+                    return f"{group} {stream}", lines[-LINES_SHOWN:]
     return "", []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -17,7 +18,15 @@ from hpc.aws_errors import aws_errors
 from hpc.cluster import install, leftovers, removal, template, verification
 from hpc.cluster.answers import ClusterNotFoundError, validation_lines
 from hpc.cluster.base import ClusterTask
-from hpc.cluster.decision import Action, decide_creation, require_same_owner
+from hpc.cluster.cli import Pcluster
+from hpc.cluster.decision import (
+    Action,
+    alternative_of,
+    decide_creation,
+    next_alternative,
+    passes_by_itself,
+    require_same_owner,
+)
 from hpc.cluster.deletion import next_try
 from hpc.cluster.diagnosis import explain_deletion, gather_deletion_evidence
 from hpc.cluster.links import CloudFormationStackLink
@@ -63,12 +72,16 @@ class RenderClusterConfigOperator(ClusterTask, BaseOperator):
     :param template: path of the ParallelCluster template; see `hpc.cluster.template` for its placeholders
     :param values: what the template may use (templated)
     :param overrides: what the template has to use; wins over `values` (templated)
+    :param alternatives: further `overrides`, each of which makes another configuration, checked as the first is;
+        pushed as a list, the XCom `alternatives` (templated)
     :param tags: put on the cluster and on everything in it (templated)
     :param aws_conn_id: Airflow connection with AWS credentials, region and endpoint
     :param region_name: AWS region instead of the connection's (templated)
     """
 
-    template_fields: Sequence[str] = ("cluster_name", "values", "overrides", "tags", "region_name", "cluster_config")
+    template_fields: Sequence[str] = (
+        *("cluster_name", "values", "overrides", "alternatives", "tags", "region_name", "cluster_config"),
+    )
     template_fields_renderers: ClassVar[dict[str, str]] = {"cluster_config": "yaml", "values": "json", "tags": "json"}
     overwrite_rtif_after_execution = True
     ui_color = ORANGE
@@ -80,12 +93,14 @@ class RenderClusterConfigOperator(ClusterTask, BaseOperator):
         template: str,
         values: Mapping[str, template.Value] | None = None,
         overrides: Mapping[str, template.Value] | None = None,
+        alternatives: Sequence[Mapping[str, template.Value]] = (),
         tags: Mapping[str, str] | None = None,
         aws_conn_id: str | None = "aws_default",
         region_name: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self.alternatives = [dict(values) for values in alternatives]
         self.cluster_name = cluster_name
         self.template = template
         self.values = dict(values or {})
@@ -104,39 +119,59 @@ class RenderClusterConfigOperator(ClusterTask, BaseOperator):
             text = source.read_text(encoding="utf-8")
         except OSError as error:
             raise ConfigurationError(f"the cluster template {source} cannot be read: {error}") from error
-        config = template.render_template(
-            text,
-            source=source.name,
-            facts=self.values,
-            overrides=self.overrides,
-            tags=self.tags,
-            region=pcluster.region,
-        )
+
+        def render(overrides: Mapping[str, template.Value], tags: Mapping[str, str]) -> str:
+            return template.render_template(
+                *(text,),
+                source=source.name,
+                facts=self.values,
+                overrides={**self.overrides, **overrides},
+                tags={**self.tags, **tags},
+                region=pcluster.region,
+            )
+
+        config = render({}, {})
+        alternatives = [
+            render(values, {names.TAG_ALTERNATIVE: str(number)}) for number, values in enumerate(self.alternatives, 1)
+        ]
         self.cluster_config = config
         self.log.info("The configuration of cluster %s:\n%s", self.cluster_name, config)
+        self._check(pcluster, source.name, config)
+        for number, other in enumerate(alternatives, 1):
+            self.log.info("Alternative %d of %d: %s", number, len(alternatives), self.alternatives[number - 1])
+            self._check(pcluster, source.name, other)
+        if alternatives:
+            context["ti"].xcom_push(key="alternatives", value=alternatives)
+        return config
+
+    def _check(self, pcluster: Pcluster, source: str, config: str) -> None:
         problems = pcluster.check_schema(self.cluster_name, config)
         if problems:
             lines = "\n".join(f"  {problem}" for problem in problems)
             raise ConfigurationError(
-                f"{source.name}: ParallelCluster's schema refuses the configuration:\n{lines}",
+                f"{source}: ParallelCluster's schema refuses the configuration:\n{lines}",
                 remedy="correct the template; the keys are in ParallelCluster's configuration reference",
             )
         answer = pcluster.dry_run(self.cluster_name, config)
         for line in validation_lines(answer):
             self.log.warning("%s", line)
         self.log.info("ParallelCluster would create this cluster: schema and dry run found nothing wrong.")
-        return config
 
 
 class ParallelClusterCreateOperator(ClusterTask, BaseOperator):
     """Create a cluster, or adopt the one that an earlier try of the same run has begun.
 
     Looks before it acts: a stack of this name that bears the same tags and is being made or is ready is adopted; a
-    failed one is deleted first; somebody else's is left alone with a ConfigurationError. Returns `{"cluster_name",
-    "stack_id", "adopted"}`.
+    failed one is explained and deleted first; somebody else's is left alone with a ConfigurationError. While it waits,
+    a cluster that fails for want of capacity or addresses is made again from the next alternative. Returns
+    `{"cluster_name", "stack_id", "adopted", "alternative"}`; `alternative` is 0 for `cluster_config` itself.
 
     :param cluster_name: (templated)
     :param cluster_config: the configuration as YAML; gets tags that name DAG and run unless it has them (templated)
+    :param alternatives: configurations to try one after the other, as RenderClusterConfigOperator pushes them; a list
+        or its JSON text (templated)
+    :param evidence_uri: an s3:// folder that gets what explains a failed creation (templated)
+    :param adopt_only: see a cluster through that another task has begun; without one there is an error
     :param rollback_on_failure: whether CloudFormation removes what it made when something fails; without it all
         stays for a look until the cluster is deleted
     :param wait_for_completion: wait until the stack is created, with its events in the log
@@ -145,9 +180,12 @@ class ParallelClusterCreateOperator(ClusterTask, BaseOperator):
     :param deferrable: wait in the triggerer instead of on a worker
     :param waiter_delay: longest pause between two questions, in seconds
     :param waiter_max_attempts: the wait ends after waiter_delay x waiter_max_attempts seconds
+    :param until: the wait ends at this moment in any case, `2026-12-31T23:59:59Z`; None for no such moment (templated)
     """
 
-    template_fields: Sequence[str] = ("cluster_name", "cluster_config", "region_name")
+    template_fields: Sequence[str] = (
+        *("cluster_name", "cluster_config", "alternatives", "evidence_uri", "region_name", "until"),
+    )
     template_fields_renderers: ClassVar[dict[str, str]] = {"cluster_config": "yaml"}
     operator_extra_links = STACK_LINK
     ui_color = ORANGE
@@ -157,6 +195,9 @@ class ParallelClusterCreateOperator(ClusterTask, BaseOperator):
         *,
         cluster_name: str,
         cluster_config: str,
+        alternatives: Sequence[str] | str = (),
+        evidence_uri: str = "",
+        adopt_only: bool = False,
         rollback_on_failure: bool = True,
         wait_for_completion: bool = True,
         aws_conn_id: str | None = "aws_default",
@@ -164,11 +205,15 @@ class ParallelClusterCreateOperator(ClusterTask, BaseOperator):
         deferrable: bool = True,
         waiter_delay: float = 15,
         waiter_max_attempts: int = 360,
+        until: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.cluster_name = cluster_name
         self.cluster_config = cluster_config
+        self.alternatives = alternatives
+        self.evidence_uri = evidence_uri
+        self.adopt_only = adopt_only
         self.rollback_on_failure = rollback_on_failure
         self.wait_for_completion = wait_for_completion
         self.aws_conn_id = aws_conn_id
@@ -176,96 +221,136 @@ class ParallelClusterCreateOperator(ClusterTask, BaseOperator):
         self.deferrable = deferrable
         self.waiter_delay = waiter_delay
         self.waiter_max_attempts = waiter_max_attempts
+        self.until = until
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Look, then create, adopt or replace."""
-        config = self._identified_config(context)
         stack = self.find_stack()
-        action = decide_creation(stack, template.read_tags(config))
+        action = decide_creation(stack, self._tags(context))
+        if self.adopt_only and action in (Action.CREATE, Action.WAIT_THEN_CREATE):
+            # Whoever deletes it wants it gone: the wait ends with the error that says so.
+            return self._created(context, stack.id if stack else self.cluster_name, adopted=True, number=0)
         if stack is None or action is Action.CREATE:
-            return self._create_when_name_is_free(context)
+            return self._create_when_name_is_free(context, 0)
         self.show_link(context, stack.id)
         if action is Action.ADOPT:
             self.log.info("Cluster %s is %s already: adopted.", self.cluster_name, stack.status)
-            return self._created(context, stack.id, adopted=True)
-        if action is Action.REPLACE:
-            self.log.warning("Stack %s of an earlier try is %s: deleted first.", stack.name, stack.status)
-            self._delete_stack(stack.id)
-        else:
+            return self._created(context, stack.id, adopted=True, number=alternative_of(stack))
+        if action is Action.WAIT_THEN_CREATE:
             self.log.info("Stack %s of an earlier try is being deleted: waiting for its end.", stack.name)
-        trigger = self.stack_trigger(stack.id, "DELETE_COMPLETE")
-        if self.deferrable:
-            self.defer(trigger=trigger, method_name="create_after_deletion")
-        return self.create_after_deletion(context, run_trigger(trigger))
+            return self._create_when_gone(context, stack.id, 0)
+        failed, number = {"stack_id": stack.id, "stack_status": stack.status}, alternative_of(stack)
+        error = self._explain(context, failed, number)
+        other = next_alternative(error, number, self._count())
+        if other is None and self.adopt_only and not (context["ti"].try_number > 1 and passes_by_itself(error)):
+            raise error
+        self.log.warning("Stack %s of an earlier try is %s: deleted first.", stack.name, stack.status)
+        return self._replace(context, stack.id, error, other or 0)
 
-    def create_after_deletion(self, context: Context, event: dict[str, Any] | None) -> dict[str, Any]:
+    def create_after_deletion(self, context: Context, event: dict[str, Any] | None, number: int = 0) -> dict[str, Any]:
         """Create the cluster now that the failed one is gone."""
         gone = self.require_success(event, f"the deletion of the failed cluster {self.cluster_name}")
         if gone["status"] != "success":
             raise diagnose(self, gone, "DELETE_COMPLETE")
-        return self._create_when_name_is_free(context)
+        return self._create_when_name_is_free(context, number)
 
-    def create_now(self, context: Context, event: Any = None) -> dict[str, Any]:
+    def create_now(self, context: Context, event: Any = None, number: int = 0) -> dict[str, Any]:
         """Create the cluster now that its log group can have a name of its own."""
-        return self._create(context, self._identified_config(context))
+        return self._create(context, number)
 
-    def execute_complete(self, context: Context, event: dict[str, Any] | None, adopted: bool = False) -> dict[str, Any]:
-        """Return the created cluster, or raise why it was not created."""
+    def execute_complete(
+        self, context: Context, event: dict[str, Any] | None, adopted: bool = False, number: int = 0
+    ) -> dict[str, Any]:
+        """Return the created cluster; or make it from the next alternative, or raise why it was not created."""
         reached = self.require_success(event, f"the creation of cluster {self.cluster_name}")
-        if reached["status"] != "success":
-            raise diagnose(self, reached, "CREATE_COMPLETE")
-        return self._result(reached["stack_id"], adopted)
+        if reached["status"] == "success":
+            self.log.info("Cluster %s is %s.", self.cluster_name, reached["stack_status"])
+            return self._result(reached["stack_id"], adopted, number)
+        error = self._explain(context, reached, number)
+        other = next_alternative(error, number, self._count())
+        if other is None:
+            raise error
+        return self._replace(context, reached["stack_id"], error, other)
 
-    def _identified_config(self, context: Context) -> str:
+    def _count(self) -> int:
+        return len(self._alternatives())
+
+    def _alternatives(self) -> list[str]:
+        value = json.loads(self.alternatives) if isinstance(self.alternatives, str) else self.alternatives
+        return list(value or [])
+
+    def _tags(self, context: Context) -> dict[str, str]:
+        """Return what tells our stack from somebody else's."""
+        return template.read_tags(self._identified_config(context, 0))
+
+    def _identified_config(self, context: Context, number: int) -> str:
         run = {
             names.TAG_SIMULATION: names.tag_value(context["ti"].dag_id),
             names.TAG_RUN_ID: names.tag_value(context["ti"].run_id),
         }
-        return template.add_tags(self.cluster_config, run)
+        return template.add_tags([self.cluster_config, *self._alternatives()][number], run)
 
-    def _create_when_name_is_free(self, context: Context) -> dict[str, Any]:
+    def _explain(self, context: Context, reached: Mapping[str, Any], number: int) -> HpcError:
+        number = min(number, self._count())
+        config = self._identified_config(context, number)
+        return diagnose(self, reached, "CREATE_COMPLETE", evidence_uri=self.evidence_uri, configuration=config)
+
+    def _replace(self, context: Context, stack_id: str, error: HpcError, number: int) -> dict[str, Any]:
+        self.log.warning("%s", error)
+        if number:
+            self.log.warning("Trying again with alternative %d of %d.", number, self._count())
+        with aws_errors():
+            self.account.client("cloudformation").delete_stack(StackName=stack_id)
+        return self._create_when_gone(context, stack_id, number)
+
+    def _create_when_gone(self, context: Context, stack_id: str, number: int) -> dict[str, Any]:
+        trigger = self.stack_trigger(stack_id, "DELETE_COMPLETE")
+        if self.deferrable:
+            self.defer(trigger=trigger, method_name="create_after_deletion", kwargs={"number": number})
+        return self.create_after_deletion(context, run_trigger(trigger), number)
+
+    def _create_when_name_is_free(self, context: Context, number: int) -> dict[str, Any]:
         groups = leftovers.find_kept(self.cluster_name, self.account.client)
         wait = seconds_until_name_is_free(groups, datetime.now(UTC))
         if wait:
             self.log.info("The log group %s is of this very minute: creating in %.0f s.", groups[-1], wait)
             if self.deferrable:
-                self.defer(trigger=TimeDeltaTrigger(timedelta(seconds=wait)), method_name="create_now")
+                trigger = TimeDeltaTrigger(timedelta(seconds=wait))
+                self.defer(trigger=trigger, method_name="create_now", kwargs={"number": number})
             time.sleep(wait)
-        return self.create_now(context)
+        return self.create_now(context, number=number)
 
-    def _create(self, context: Context, config: str) -> dict[str, Any]:
+    def _create(self, context: Context, number: int) -> dict[str, Any]:
         self.log.info("Creating cluster %s with pcluster create-cluster.", self.cluster_name)
+        config = self._identified_config(context, number)
         try:
             answer = self.pcluster().create(self.cluster_name, config, rollback_on_failure=self.rollback_on_failure)
         except HpcError:
             # A create of an earlier try may have got through in between: what counts is what CloudFormation has now.
             stack = self.find_stack()
-            if stack is None or decide_creation(stack, template.read_tags(config)) is not Action.ADOPT:
+            if stack is None or decide_creation(stack, self._tags(context)) is not Action.ADOPT:
                 raise
             self.log.warning("pcluster complained, but cluster %s is %s: adopted.", stack.name, stack.status)
             self.show_link(context, stack.id)
-            return self._created(context, stack.id, adopted=True)
+            return self._created(context, stack.id, adopted=True, number=alternative_of(stack))
         for line in validation_lines(answer):
             self.log.warning("%s", line)
         stack_id = answer["cluster"]["cloudformationStackArn"]
         self.log.info("CloudFormation is making it: %s", stack_id)
         self.show_link(context, stack_id)
-        return self._created(context, stack_id, adopted=False)
+        return self._created(context, stack_id, adopted=False, number=number)
 
-    def _created(self, context: Context, stack_id: str, *, adopted: bool) -> dict[str, Any]:
+    def _created(self, context: Context, stack_id: str, *, adopted: bool, number: int) -> dict[str, Any]:
         if not self.wait_for_completion:
-            return self._result(stack_id, adopted)
+            return self._result(stack_id, adopted, number)
         trigger = self.stack_trigger(stack_id, "CREATE_COMPLETE")
         if self.deferrable:
-            self.defer(trigger=trigger, method_name="execute_complete", kwargs={"adopted": adopted})
-        return self.execute_complete(context, run_trigger(trigger), adopted)
+            facts = {"adopted": adopted, "number": number}
+            self.defer(trigger=trigger, method_name="execute_complete", kwargs=facts)
+        return self.execute_complete(context, run_trigger(trigger), adopted, number)
 
-    def _result(self, stack_id: str, adopted: bool) -> dict[str, Any]:
-        return {"cluster_name": self.cluster_name, "stack_id": stack_id, "adopted": adopted}
-
-    def _delete_stack(self, stack_id: str) -> None:
-        with aws_errors():
-            self.account.client("cloudformation").delete_stack(StackName=stack_id)
+    def _result(self, stack_id: str, adopted: bool, number: int) -> dict[str, Any]:
+        return {"cluster_name": self.cluster_name, "stack_id": stack_id, "adopted": adopted, "alternative": number}
 
 
 class ParallelClusterVerifyOperator(ClusterTask, BaseOperator):

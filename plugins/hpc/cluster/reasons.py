@@ -6,16 +6,18 @@ One table: the first row whose words stand in the message says which error of ou
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from hpc.errors import (
     CapacityError,
-    ClusterCreateFailedError,
     ConnectionLostError,
     HeadNodeBootstrapError,
     HpcError,
+    NetworkError,
     PermissionDeniedError,
     QuotaError,
+    SubnetFullError,
     ThrottlingError,
 )
 
@@ -44,7 +46,17 @@ REASONS = (
             r"SpotMaxPriceTooLow",
         ),
         CapacityError,
-        "wait and try again, or choose another instance type or availability zone in the cluster template",
+        "wait and try again, or name other instance types or subnets in cluster.alternatives of the simulation",
+    ),
+    Reason(
+        _words(
+            r"(not|n't) (have )?enough free (IP )?addresses",
+            "no free (IP )?addresses",
+            r"InsufficientFreeAddresses\w*",
+        ),
+        SubnetFullError,
+        "delete what takes the subnet's addresses, choose a larger subnet in the Airflow Variable hpc_site, or name "
+        "other subnets in cluster.alternatives of the simulation",
     ),
     Reason(
         _words(
@@ -119,11 +131,36 @@ REASONS = (
         "read the bootstrap log, then correct the custom actions, AMI or shared storage of the cluster template",
     ),
     Reason(
-        _words("not enough free (IP )?addresses", r"InsufficientFreeAddressesInSubnet", "vpc .{0,40}does not exist"),
-        ClusterCreateFailedError,
-        "choose a subnet with enough free addresses in the Airflow Variable hpc_site",
+        _words(r"\b(vpc|subnet)\b.{0,60}(does not exist|not found)", r"Invalid(VpcID|SubnetID|Subnet)\b"),
+        NetworkError,
+        "name subnets that exist in the Airflow Variable hpc_site",
     ),
 )
+
+#: Lines of a head node's log that tell of its network, not of what it was to do.
+_UNREACHED = _words(
+    "could not resolve host",
+    "(temporary failure|failure) in name resolution",
+    "network is unreachable",
+    "no route to host",
+    "(connection|connect|connecting|operation) (to .{1,120} )?timed out",
+    "(connect|read) timeout on endpoint",
+    "could not connect to the endpoint",
+    "failed to connect to .{1,120}(after|port)",
+    "cannot (find a valid baseurl|download repomd)",
+    "curl.{0,20}(28|Timeout was reached)",
+)
+#: What to change when a head node does not reach what it needs.
+WAY_OUT = (
+    "give the head node's subnet a way to the AWS endpoints: a route to an internet gateway and a public address, a "
+    "route to a NAT gateway, or VPC endpoints (CloudFormation, S3, EC2, DynamoDB, CloudWatch Logs); then look at its "
+    "security groups and network ACL (docs/running-on-aws.md)"
+)
+
+
+def tells_of_network(lines: Iterable[str]) -> bool:
+    """Say whether a head node's log tells that it did not reach something."""
+    return any(_UNREACHED.search(line) for line in lines)
 
 
 def find_reason(message: str) -> Reason | None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseSensorOperator
 
+from hpc.aws_errors import aws_errors
+from hpc.cluster import evidence
 from hpc.cluster.base import ClusterTask
 from hpc.cluster.diagnosis import (
+    Evidence,
     explain_creation,
     explain_deletion,
     gather_creation_evidence,
@@ -24,8 +28,16 @@ if TYPE_CHECKING:
     from airflow.sdk import BaseOperatorLink, Context
 
 
-def diagnose(task: ClusterTask, event: Mapping[str, Any], target: Target) -> HpcError:
-    """Return the error that says why a stack did not come where it should."""
+LOG = logging.getLogger(__name__)
+
+
+def diagnose(
+    task: ClusterTask, event: Mapping[str, Any], target: Target, *, evidence_uri: str = "", configuration: str = ""
+) -> HpcError:
+    """Return the error that says why a stack did not come where it should.
+
+    `evidence_uri`, an s3:// folder, gets what explains a failed creation of `configuration`.
+    """
     name, status = task.cluster_name, str(event["stack_status"])
     if status == "MISSING":
         return ClusterError(
@@ -35,14 +47,34 @@ def diagnose(task: ClusterTask, event: Mapping[str, Any], target: Target) -> Hpc
     cloudformation, stack = task.account.client("cloudformation"), str(event["stack_id"])
     if target == "DELETE_COMPLETE":
         return explain_deletion(gather_deletion_evidence(name, stack, status, cloudformation=cloudformation))
-    return explain_creation(
-        gather_creation_evidence(
-            *(name, stack, status),
-            cloudformation=cloudformation,
-            logs=task.account.client("logs"),
-            describe=lambda cluster: task.pcluster().describe(cluster),
-        )
+    gathered = gather_creation_evidence(
+        *(name, stack, status),
+        cloudformation=cloudformation,
+        logs=task.account.client("logs"),
+        describe=lambda cluster: task.pcluster().describe(cluster),
     )
+    error = explain_creation(gathered)
+    if evidence_uri:
+        _keep(task, gathered, evidence.files_of(gathered, error, configuration), evidence_uri)
+    return error
+
+
+def _keep(task: ClusterTask, gathered: Evidence, files: dict[str, str], evidence_uri: str) -> None:
+    """Save the evidence. Nothing that fails here hides the failure that it explains."""
+    folder = f"{evidence_uri.rstrip('/')}/{gathered.stack_id.rpartition('/')[2]}"
+    try:
+        with aws_errors():
+            logs = evidence.read_head_node_logs(task.account.client("logs"), gathered.log_group, gathered.log_streams)
+    except Exception as error:
+        LOG.warning("The logs of the head node could not be read: %s", error)
+        logs = {}
+    try:
+        with aws_errors():
+            evidence.save(task.account.client("s3"), folder, {**files, **logs})
+    except Exception as error:
+        LOG.warning("What explains the failure could not be saved in %s: %s", folder, error)
+    else:
+        LOG.info("All that explains the failure is in %s/: %s", folder, ", ".join([*files, *logs]))
 
 
 class ParallelClusterSensor(ClusterTask, BaseSensorOperator):

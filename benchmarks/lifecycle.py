@@ -1,0 +1,65 @@
+"""`make bench-lifecycle`: what a whole DAG run costs beside AWS, Slurm and the job, and what many simulations cost.
+
+Prints a table with the targets beside the figures, writes `benchmarks/results/lifecycle.json`, and puts the table into
+`docs/benchmarks.md`.
+
+**Overhead of a run.** A real Airflow and a local region run the shipped simulation `ising_2d` with a very short job.
+From the seconds between *queued* and *ended* of the DAG run, as Airflow's REST API tells them, those are taken off in
+which at least one of these was at work, each second once however many were:
+
+- CloudFormation: from the stack's `CREATE_IN_PROGRESS` to its `CREATE_COMPLETE`, and from `DELETE_IN_PROGRESS` to
+  `DELETE_COMPLETE`, by the stack's own events;
+- Slurm and the jobs (the simulation's, and its pictures'): from `_slurm_rpc_submit_batch_job` to `_job_complete … done`
+  in slurmctld's log, so nodes that start are in it;
+- `pcluster`, AWS's own command, and its schema: from the start to the end of its processes. Once more without this.
+
+All else is ours and Airflow's: starting tasks, deferring and resuming them, pauses between two questions, the
+verification over SSH, staging, the export with its receipt, the looks for what is left. It is compared with a run of an
+empty DAG of the same shape in the same Airflow: same tasks, arrows, setups and teardowns, each task a process of a
+worker that does nothing. A second empty DAG goes through the triggerer where ours does.
+
+**Parsing.** See `benchmarks/parsing.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+
+from benchmarks.jobs import PAGE, ROOT, folder, machine
+
+RESULTS = ROOT / "benchmarks" / "results" / "lifecycle.json"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print, write. Ends with 0 whether or not the targets are met: the table says it."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.lifecycle", description=__doc__)
+    parser.add_argument("--runs", type=int, nargs="*", default=[1, 10, 50], help="runs that are started at once")
+    parser.add_argument("--files", type=int, nargs="*", default=[1, 100, 1000], help="simulation files")
+    parser.add_argument("--rounds", type=int, default=3, help="times that one run, and reading the files, are measured")
+    parser.add_argument("--quick", action="store_true", help="one run, a few files, once; write nothing")
+    options = parser.parse_args(arguments)
+    if options.quick:
+        options.runs, options.files, options.rounds = [1], [1, 5], 1
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))  # so that region and Airflow go, too
+    with folder() as scratch:
+        from benchmarks import parsing, runs
+        from benchmarks.report import put_between, table, write_json
+
+        rows = parsing.measure(scratch / "parsing", options.files, options.rounds)
+        print(table(rows), flush=True)
+        if options.runs:
+            rows = [*runs.measure(scratch / "runs", options.runs, options.rounds), *rows]
+    text = table(rows)
+    print(text)
+    if not options.quick:
+        write_json(rows, RESULTS)
+        made = f"{text}\n\nMade by `make bench-lifecycle` on {machine()}."
+        PAGE.write_text(put_between(PAGE.read_text(encoding="utf-8"), "lifecycle", made), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
