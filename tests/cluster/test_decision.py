@@ -7,7 +7,7 @@ import pytest
 from hpc.cluster.decision import Action, decide_creation
 from hpc.cluster.stacks import Stack
 from hpc.errors import ConfigurationError
-from hpc.names import TAG_EXPIRES, TAG_OUTPUTS, TAG_RUN_ID, TAG_SIMULATION
+from hpc.names import TAG_EXPIRES, TAG_OUTPUTS, TAG_POOL, TAG_RUN_ID, TAG_SIMULATION
 
 OURS = {TAG_SIMULATION: "melt", TAG_RUN_ID: "run-1", TAG_EXPIRES: "2026-11-23T10:00:00Z", "project": "demo"}
 
@@ -48,3 +48,13 @@ def test_what_was_rendered_anew_makes_no_other_owner() -> None:
 def test_somebody_elses_stack_is_left_alone(status: str, tags: dict[str, str]) -> None:
     with pytest.raises(ConfigurationError, match=r"belongs to another cluster .*run-id is .* not 'run-1'"):
         decide_creation(stack(status, tags), OURS)
+
+
+def test_the_cluster_of_a_pool_is_every_runs_of_the_pool() -> None:
+    shared = stack("CREATE_COMPLETE", {**OURS, TAG_POOL: "mesh"})
+    assert decide_creation(shared, {TAG_RUN_ID: "run-2", TAG_POOL: "mesh"}) is Action.ADOPT
+    for others in ({TAG_RUN_ID: "run-1", TAG_POOL: "grid"}, {TAG_RUN_ID: "run-2"}):
+        with pytest.raises(ConfigurationError, match="belongs to another cluster"):
+            decide_creation(shared, others)
+    with pytest.raises(ConfigurationError, match=r"airflow-parallelcluster:pool is None, not 'mesh'"):
+        decide_creation(stack("CREATE_COMPLETE"), {**OURS, TAG_POOL: "mesh"})
