@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from airflow.sdk import DAG, CronTriggerTimetable
 from airflow.sdk.definitions.timetables.simple import NullTimetable
+from airflow.serialization.serialized_objects import DagSerialization
 
 from hpc import retries
 from hpc.config import SIMULATIONS_DIR, SimulationConfig, load_simulation, load_simulations
@@ -174,9 +176,25 @@ def test_what_is_a_runs_own_stays_its_own_on_a_shared_cluster(pooled: DAG, dag: 
     assert dag.get_task("wait_for_empty_queue").jobs_of == ()
 
 
+def test_every_task_finds_the_shared_cluster_by_what_the_run_has_joined(pooled: DAG) -> None:
+    def rendered(field: Any, joined: Any) -> Any:
+        context: Any = {"ti": SimpleNamespace(xcom_pull=lambda task_ids: joined)}
+        return pooled.get_task("connect").render_template(field, context, pooled.get_template_env())
+
+    alarms = pooled.get_task("watch_alarms").alarm_names
+    assert rendered(alarms, {"cluster_name": "pool-mesh-3"}) == ["pool-mesh-3-HeadNode"]
+    assert rendered(pooled.get_task("delete_cluster").cluster_name, None) == "", "the run may not have come that far"
+
+
+def test_airflow_can_store_it(pooled: DAG) -> None:
+    stored = DagSerialization.to_dict(pooled)
+    assert len(stored["dag"]["tasks"]) == len(STEPS)
+
+
 def test_a_run_joins_its_pool_for_as_long_as_it_may_live_and_leaves_it(pooled: DAG) -> None:
     join, leave = pooled.get_task("create_cluster"), pooled.get_task("delete_cluster")
-    assert (join.pool, leave.pool) == ("mesh", "mesh")
+    assert (join.pool_name, leave.pool_name) == ("mesh", "mesh")
+    assert {task.pool for task in pooled.tasks} == {"default_pool"}, "Airflow's pools are something else"
     assert join.lease == longest_life(simulation())
     assert join.results.startswith("s3://{{ site('bucket') }}/lj_melt/")
     assert leave.idle == timedelta(minutes=20)

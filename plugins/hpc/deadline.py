@@ -21,6 +21,7 @@ AFTERWARDS = "Its job is ended now, its results are saved, and its cluster is de
 async def alert(
     simulation: str,
     deadline: str,
+    *,
     notify: dict[str, Any] | None = None,
     aws_conn_id: str | None = "aws_default",
     pool: str | None = None,
@@ -38,7 +39,7 @@ async def alert(
         *(run_id or "(unknown)", simulation, deadline, own if pool is None else f"of pool {pool}"),
     )
     if run_id:
-        tell = Teller(Notify.model_validate(notify) if notify else None, aws_conn_id).tell
+        tell = Teller(Notify.model_validate(notify) if notify else None, aws_conn_id, pool).tell
         link = f"{airflow_url().rstrip('/')}/dags/{simulation}/runs/{quote(run_id)}"
         event = f"it is not finished after its deadline of {deadline}"
         await sync_to_async(tell)(RunOf(simulation, run_id, link), event, AFTERWARDS)

@@ -217,7 +217,7 @@ def add_tasks(simulation: SimulationConfig) -> None:
         ours[names.TAG_POOL] = pool
     policy = _policies(simulation.retries)
     staging = replace(retries.STAGING, timeout=min(retries.STAGING.timeout, simulation.deadline))
-    tell = Teller(simulation.notify, simulation.connections.aws)
+    tell = Teller(simulation.notify, simulation.connections.aws, pool)
 
     with TaskGroup("provision", prefix_group_id=False, tooltip="Steps 1 to 5: from nothing to a cluster"):
         install_parallelcluster = ParallelClusterInstallOperator(
@@ -371,10 +371,11 @@ def _make_create_cluster(simulation: SimulationConfig, **arguments: Any) -> Para
     if simulation.export != "discard":
         results = "s3://{}/{}".format(*_results_place(simulation, simulation.export))
     return JoinPoolOperator(
-        pool=simulation.cluster.pool,
+        pool_name=simulation.cluster.pool,
         bucket=SITE % "bucket",
         lease=longest_life(simulation),
         results=results,
+        until=waits(simulation)["until"],
         **arguments,
     )
 
@@ -387,7 +388,7 @@ def _make_delete_cluster(
         return ParallelClusterDeleteOperator(task_id="delete_cluster", **arguments)
     return LeavePoolOperator(
         task_id="delete_cluster",
-        pool=simulation.cluster.pool,
+        pool_name=simulation.cluster.pool,
         bucket=SITE % "bucket",
         idle=simulation.cluster.idle,
         jobs_of=SUBMITTING,

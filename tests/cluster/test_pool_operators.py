@@ -7,12 +7,13 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
 
-from hpc import errors
+from hpc import errors, site
 from hpc.cluster import template
 from hpc.cluster.leftovers import find_leftovers
 from hpc.cluster.pool import HEAD_START, Lease, Pool, PoolStore, begin_deletion, join, leave, release
@@ -21,7 +22,8 @@ from hpc.cluster.pool_trigger import PoolIdleTrigger
 from hpc.cluster.sensors import ParallelClusterSensor
 from hpc.head_node.address import HeadNodeAddress, find_head_node
 from hpc.head_node.session import Session, run_session
-from hpc.names import TAG_POOL, TAG_RUN_ID, TAG_SIMULATION
+from hpc.janitor import SEEN, FindAbandonedOperator, release_pool
+from hpc.names import TAG_POOL, TAG_RUN_ID, TAG_SIMULATION, expiry
 from hpc.slurm.operators import SlurmJobOperator
 from tests.local_aws.conftest import until
 
@@ -60,7 +62,7 @@ class Sharing:
         return self.drive(run, LeavePoolOperator, "delete_cluster", cluster_name=cluster_name, **arguments)
 
     def drive(self, run: str, kind: Any, task_id: str, **arguments: Any) -> dict[str, Any]:
-        operator = kind(task_id=task_id, pool=self.pool, bucket=self.region.bucket, **{**QUICK, **arguments})
+        operator = kind(task_id=task_id, pool_name=self.pool, bucket=self.region.bucket, **{**QUICK, **arguments})
         result: dict[str, Any] = driver(self.context(run))(operator)
         return result
 
@@ -79,10 +81,12 @@ class Sharing:
         lease = Lease(dag_id=f"simulation_{run}", run_id=f"manual__{run}", expires=now + life)
         return self.store.change(lambda pool: join(pool, lease, template.fingerprint(self.tagged(run)), now))
 
-    def let_go(self, run: str, by: str = "", ago: timedelta = timedelta(0)) -> Pool:
+    def let_go(self, run: str, by: str = "", ago: timedelta = timedelta(0), until: datetime | None = None) -> Pool:
         """Take a run's lease out of the document, and begin to delete in its name if `by` is given."""
         now = datetime.now(UTC)
-        pool = self.store.change(lambda pool: leave(pool, f"simulation_{run}", f"manual__{run}", now, now + HOUR))
+        pool = self.store.change(
+            lambda pool: leave(pool, f"simulation_{run}", f"manual__{run}", now, until or now + HOUR)
+        )
         if by:
             pool = self.store.change(lambda pool: begin_deletion(pool, pool.cluster_name, by, now - ago))
         return pool
@@ -90,7 +94,7 @@ class Sharing:
     def stack(self, number: int) -> str:
         """Make something in the place of the pool's cluster; return its name."""
         name = f"pool-{self.pool}-{number}"
-        tags = [{"Key": TAG_POOL, "Value": self.pool}]
+        tags = [{"Key": TAG_POOL, "Value": self.pool}, {"Key": TAG_SIMULATION, "Value": "simulation_a"}]
         self.region.client("cloudformation").create_stack(StackName=name, TemplateBody=TOPIC, Tags=tags)
         return name
 
@@ -144,9 +148,11 @@ def test_two_runs_share_one_cluster_and_a_third_that_comes_during_its_deletion_m
     quick_faults.fault("delays", create=None, delete=6)
     with ThreadPoolExecutor(2) as threads:
         leaving = threads.submit(mesh.leave, "b", "pool-mesh-1", head_node=head_node.as_dict())
-        until(lambda: "has no run, but 1 jobs: it stays" in lines())
-        assert mesh.stacks() == {"pool-mesh-1": "CREATE_COMPLETE"}, "a job that was submitted by hand counts"
-        run_session(head_node, "hpc_head_node", touch_end)
+        try:
+            until(lambda: "has no run, but 1 jobs: it stays" in lines(), 60)
+            assert mesh.stacks() == {"pool-mesh-1": "CREATE_COMPLETE"}, "a job that was submitted by hand counts"
+        finally:
+            run_session(head_node, "hpc_head_node", touch_end)
         until(lambda: mesh.stacks() == {"pool-mesh-1": "DELETE_IN_PROGRESS"}, 60)
         third = mesh.join("c")
         gone = leaving.result()
@@ -265,6 +271,13 @@ def test_a_run_waits_for_the_proof_of_somebody_elses_deletion(sharing: Sharing, 
         assert joining.result()["cluster_name"] == new
 
 
+def test_a_run_waits_for_a_deletion_no_longer_than_to_its_deadline(sharing: Sharing) -> None:
+    sharing.hold("a")
+    sharing.let_go("a", by="run x of y")
+    with pytest.raises(errors.DeadlineExceededError, match=r"is still being deleted by run x of y"):
+        sharing.join("b", until=expiry(datetime.now(UTC), 2))
+
+
 def test_a_run_that_comes_in_the_idle_time_keeps_the_cluster(sharing: Sharing, lines: Callable[[], str]) -> None:
     name = sharing.stack(1)
     sharing.hold("a")
@@ -275,6 +288,43 @@ def test_a_run_that_comes_in_the_idle_time_keeps_the_cluster(sharing: Sharing, l
         assert leaving.result() == {"stack": "shared", "held_by": ["run manual__b of simulation_b"]}
     assert sharing.stacks() == {name: "CREATE_COMPLETE"}
     assert [lease.run_id for lease in sharing.store.read().leases] == ["manual__b"]
+
+
+@pytest.fixture
+def facts(region: LocalRegion, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The Variable `hpc_site`."""
+    monkeypatch.setattr(site, "_read", lambda: {"region": region.region, "bucket": region.bucket})
+    site._variable.cache_clear()
+    yield
+    site._variable.cache_clear()
+
+
+@pytest.mark.usefixtures("facts")
+def test_the_janitor_leaves_a_cluster_alone_that_is_held_and_claims_one_that_is_not(sharing: Sharing) -> None:
+    name = sharing.stack(1)
+
+    def look(*, dry_run: bool = False) -> tuple[bool, str]:
+        context = sharing.context("janitor") | {"params": {"dry_run": dry_run}}
+        todo = FindAbandonedOperator(task_id="find").execute(context)
+        (seen,) = [each for each in context["ti"].xcoms[SEEN] if each["cluster_name"] == name]
+        assert (name in [each["cluster_name"] for each in todo]) is (seen["abandoned"] and not dry_run)
+        return seen["abandoned"], seen["why"]
+
+    sharing.hold("a")
+    abandoned, why = look()
+    assert not abandoned
+    assert why.startswith("is held by run manual__a of simulation_a, until ")
+    sharing.let_go("a", until=datetime.now(UTC))
+    assert look(dry_run=True) == (True, f"no run of pool {sharing.pool} holds it")
+    assert sharing.store.read().state == "open", "a dry run claims nothing"
+    assert look()[0]
+    pool = sharing.store.read()
+    assert pool.state == "deleting"
+    assert sharing.hold("b").state == "deleting", "no run joins what the janitor deletes"
+    assert look()[0], "and an hour later, if it could not be deleted"
+    found: Any = SimpleNamespace(map_index=0, xcom_pull=lambda task_ids: [{"pool": sharing.pool, "cluster_name": name}])
+    release_pool("aws_default", {"ti": found})  # type: ignore[typeddict-item]
+    assert sharing.store.read().state == "gone"
 
 
 def test_a_hold_renews_the_lease(sharing: Sharing, region: LocalRegion) -> None:

@@ -52,10 +52,11 @@ class Lease(Model):
 
 
 class Deletion(Model):
-    """Who deletes a pool's cluster, and since when."""
+    """Who deletes a pool's cluster, since when, and how long that is left to him alone."""
 
     by: str
     begun: AwareDatetime
+    alone_until: AwareDatetime
 
 
 class Pool(Model):
@@ -92,6 +93,10 @@ class Pool(Model):
 
     def is_overdue(self, now: datetime) -> bool:
         """Whether a deletion takes so long that somebody else should see to it."""
+        return self.deletion is not None and now >= self.deletion.alone_until
+
+    def is_settled(self, now: datetime) -> bool:
+        """Whether a cluster without a stack counts as gone, for whoever deletes it has had his time to prove it."""
         return self.deletion is not None and now >= self.deletion.begun + HEAD_START
 
 
@@ -143,12 +148,16 @@ def leave(pool: Pool, dag_id: str, run_id: str, now: datetime, until: datetime) 
     return pool.model_copy(update={"leases": (*others, leaving), "quiet_since": pool.quiet_since or now})
 
 
-def begin_deletion(pool: Pool, cluster_name: str, by: str, now: datetime) -> Pool:
+def begin_deletion(pool: Pool, cluster_name: str, by: str, now: datetime, alone: timedelta = HEAD_START) -> Pool:
     """Return the pool whose cluster may be deleted from now on; unchanged when a run holds it, or it is another one."""
     if pool.state != "open" or pool.cluster_name != cluster_name or pool.holders(now):
         return pool
     return pool.model_copy(
-        update={"state": "deleting", "leases": pool.live(now), "deletion": Deletion(by=by, begun=now)}
+        update={
+            "state": "deleting",
+            "leases": pool.live(now),
+            "deletion": Deletion(by=by, begun=now, alone_until=now + alone),
+        }
     )
 
 
@@ -243,15 +252,17 @@ def held(clients: Callable[[str], Any], bucket: str, pool: str, cluster_name: st
     return list(found.live(now)) if found.cluster_name == cluster_name and found.state != "gone" else []
 
 
-def claim(clients: Callable[[str], Any], bucket: str, pool: str, cluster_name: str, by: str) -> bool:
-    """Say whether a pool's cluster may be deleted now; once it may, no run joins it any more.
+def claim(
+    clients: Callable[[str], Any], bucket: str, pool: str, cluster_name: str, by: str, *, alone: timedelta = HEAD_START
+) -> bool:
+    """Say whether a pool's cluster may be deleted now: nobody sees to it, and from now on no run joins it.
 
-    Call `release` when it is gone: until then every run of the pool waits.
+    Every run of the pool waits until `release` is called. After `alone` one of them deletes what is still there.
     """
 
     def close(found: Pool) -> Pool:
         now = datetime.now(UTC)
-        return found if found.live(now) else begin_deletion(found, cluster_name, by, now)
+        return found if found.live(now) else begin_deletion(found, cluster_name, by, now, alone)
 
     found = PoolStore(clients("s3"), bucket, pool).change(close)
     return found.cluster_name != cluster_name or found.state != "open"

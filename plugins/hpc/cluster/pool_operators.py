@@ -14,19 +14,20 @@ from airflow.providers.standard.triggers.temporal import TimeDeltaTrigger
 from hpc.cluster import leftovers, template
 from hpc.cluster.account import Account
 from hpc.cluster.base import ClusterTask
-from hpc.cluster.decision import Action, decide_creation
+from hpc.cluster.decision import Action, decide_creation, require_same_owner
 from hpc.cluster.operators import ParallelClusterCreateOperator, ParallelClusterDeleteOperator
 from hpc.cluster.pool import Lease, Pool, PoolStore, begin_deletion, deletion_done, join, leave, renew
 from hpc.cluster.pool_trigger import PoolIdleTrigger
 from hpc.cluster.sensors import diagnose
 from hpc.cluster.stacks import Progress, Stack, progress
 from hpc.durations import format_duration
-from hpc.errors import ClusterError, HpcError, LeftoversError
+from hpc.errors import ClusterError, DeadlineExceededError, HpcError, LeftoversError
 from hpc.head_node.address import HeadNodeAddress, head_node_of
 from hpc.head_node.session import Session, run_session
+from hpc.names import TAG_POOL
 from hpc.slurm.identity import JobPlaces
 from hpc.slurm.submission import cancel_attempt
-from hpc.waiting import run_trigger
+from hpc.waiting import end_of_wait, run_trigger
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -40,13 +41,13 @@ SIGN = timedelta(minutes=20)
 class _PoolTask(ClusterTask):
     """What both operators have: the pool's name, and where its document is."""
 
-    pool: str
+    pool_name: str
     bucket: str
 
     @cached_property
     def store(self) -> PoolStore:
         """The pool's document."""
-        return PoolStore(self.account.client("s3"), self.bucket, self.pool)
+        return PoolStore(self.account.client("s3"), self.bucket, self.pool_name)
 
     def end_deletion(self) -> None:
         """Let the next run make a new cluster, now that this one is gone."""
@@ -64,21 +65,32 @@ class JoinPoolOperator(_PoolTask, ParallelClusterCreateOperator):
     and made anew, unless another run still holds it. Returns `{"cluster_name", "stack_id", "adopted", "pool"}`. Raises
     ConfigurationError when the pool's cluster was made from another configuration.
 
-    :param pool: the pool's name (templated)
+    :param pool_name: the pool's name; an operator's `pool` is Airflow's (templated)
     :param bucket: where the pool's document is (templated)
     :param lease: how long the run holds the cluster at the most, whatever becomes of it
     :param results: the S3 URI that the run's results go to, or `discard` (templated)
+    :param until: no wait is longer than to this moment, `2026-12-31T23:59:59Z`; None for no such moment (templated)
     :param cluster_config: as for `ParallelClusterCreateOperator`, and so are all others
     """
 
-    template_fields: Sequence[str] = ("pool", "bucket", "results", "cluster_config", "region_name")
+    template_fields: Sequence[str] = ("pool_name", "bucket", "results", "until", "cluster_config", "region_name")
 
-    def __init__(self, *, pool: str, bucket: str, lease: timedelta, results: str = "discard", **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        pool_name: str,
+        bucket: str,
+        lease: timedelta,
+        results: str = "discard",
+        until: str | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(cluster_name="", **kwargs)
-        self.pool = pool
+        self.pool_name = pool_name
         self.bucket = bucket
         self.lease = lease
         self.results = results
+        self.until = until
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Join, then create or adopt; or wait until the pool's old cluster is gone."""
@@ -90,7 +102,7 @@ class JoinPoolOperator(_PoolTask, ParallelClusterCreateOperator):
         if pool.state == "deleting":
             return self._wait_for_the_end(context, pool)
         runs = ", ".join(map(str, pool.holders(datetime.now(UTC))))
-        self.log.info("Cluster %s of pool %s is held by %s.", self.cluster_name, self.pool, runs)
+        self.log.info("Cluster %s of pool %s is held by %s.", self.cluster_name, self.pool_name, runs)
         stack = self.find_stack()
         action = decide_creation(stack, template.read_tags(self._identified_config(context)))
         if stack is None or action is Action.CREATE:
@@ -112,9 +124,13 @@ class JoinPoolOperator(_PoolTask, ParallelClusterCreateOperator):
         return super().execute_complete(context, event, adopted)
 
     def join_after_deletion(self, context: Context, event: dict[str, Any] | None) -> dict[str, Any]:
-        """Join now that the old cluster's stack is gone, or raise why it is not."""
-        self._know_cluster()
-        gone = self.require_success(event, f"the deletion of the old cluster {self.cluster_name} of pool {self.pool}")
+        """Join now that the old cluster's stack is gone, or raise why it is not, unless somebody still sees to it."""
+        pool = self._know_cluster()
+        gone = self.require_success(
+            event, f"the deletion of the old cluster {self.cluster_name} of pool {self.pool_name}"
+        )
+        if gone["status"] != "success" and not self._is_for_us(context, pool):
+            return self._join_later(context, pool)
         if gone["status"] != "success":
             raise diagnose(self, gone, "DELETE_COMPLETE")
         return self.join(context)
@@ -131,9 +147,16 @@ class JoinPoolOperator(_PoolTask, ParallelClusterCreateOperator):
         self.cluster_name = pool.cluster_name
         return pool
 
-    def _know_cluster(self) -> None:
+    def _know_cluster(self) -> Pool:
         """Find the cluster's name again, in a task that goes on after a deferral."""
-        self.cluster_name = self.store.read().cluster_name
+        pool = self.store.read()
+        self.cluster_name = pool.cluster_name
+        return pool
+
+    def _is_for_us(self, context: Context, pool: Pool) -> bool:
+        """Say whether this run has to see to a deletion: it has begun it, or nobody else does."""
+        is_ours = pool.deletion is not None and pool.deletion.by == _run_of(context)
+        return is_ours or pool.is_overdue(datetime.now(UTC))
 
     def _replace(self, context: Context, stack: Stack) -> dict[str, Any]:
         """Delete a cluster that cannot be used, unless another run holds it, and make the next one."""
@@ -147,7 +170,7 @@ class JoinPoolOperator(_PoolTask, ParallelClusterCreateOperator):
         if pool.state == "open" and pool.cluster_name == self.cluster_name:
             holders = ", ".join(map(str, pool.holders(datetime.now(UTC))))
             raise ClusterError(
-                f"cluster {self.cluster_name} of pool {self.pool} is {stack.status}, and still held by {holders}",
+                f"cluster {self.cluster_name} of pool {self.pool_name} is {stack.status}, and still held by {holders}",
                 remedy="clear this task once they have left it; a run that keeps a failed cluster for a look lets it "
                 "go when its task hold_cluster is marked as success",
             )
@@ -157,11 +180,9 @@ class JoinPoolOperator(_PoolTask, ParallelClusterCreateOperator):
     def _wait_for_the_end(self, context: Context, pool: Pool) -> dict[str, Any]:
         """Wait for whoever deletes the pool's cluster, and see to it if he does not."""
         stack = self.find_stack()
-        deleter = pool.deletion.by if pool.deletion else ""
-        is_for_us = deleter == _run_of(context) or pool.is_overdue(datetime.now(UTC))
         if stack is None or stack.status == "DELETE_COMPLETE":
-            if not is_for_us:
-                return self._join_later(context, deleter)
+            if not self._is_for_us(context, pool) and not pool.is_settled(datetime.now(UTC)):
+                return self._join_later(context, pool)
             left = leftovers.find_leftovers(self.cluster_name, self.account.client)
             if not left.is_proof:
                 # The next cluster has another name: it need not wait until the janitor has removed them.
@@ -169,18 +190,25 @@ class JoinPoolOperator(_PoolTask, ParallelClusterCreateOperator):
                 self.log.error("Cluster %s is gone, but perhaps not all of it:\n%s", self.cluster_name, lines)
             self.end_deletion()
             return self.join(context)
+        require_same_owner(stack, {TAG_POOL: self.pool_name})
         self.show_link(context, stack.id)
         if stack.status != "DELETE_IN_PROGRESS":
-            if not is_for_us:
-                return self._join_later(context, deleter)
+            if not self._is_for_us(context, pool):
+                return self._join_later(context, pool)
             self._delete_stack(stack.id)
-        self.log.info("Cluster %s of pool %s is being deleted: waiting for its end.", self.cluster_name, self.pool)
+        self.log.info("Cluster %s of pool %s is being deleted: waiting for its end.", self.cluster_name, self.pool_name)
         trigger = self.stack_trigger(stack.id, "DELETE_COMPLETE")
         if self.deferrable:
             self.defer(trigger=trigger, method_name="join_after_deletion")
         return self.join_after_deletion(context, run_trigger(trigger))
 
-    def _join_later(self, context: Context, deleter: str) -> dict[str, Any]:
+    def _join_later(self, context: Context, pool: Pool) -> dict[str, Any]:
+        deleter = pool.deletion.by if pool.deletion else "nobody"
+        if time.time() >= end_of_wait(self.waiter_delay, 1, self.until):
+            raise DeadlineExceededError(
+                f"cluster {self.cluster_name} of pool {self.pool_name} is still being deleted by {deleter}",
+                remedy="look at its log; the next run of the pool makes a new cluster once this one is gone",
+            )
         self.log.info("Cluster %s is being deleted by %s: looking again.", self.cluster_name, deleter)
         if self.deferrable:
             self.defer(trigger=TimeDeltaTrigger(timedelta(seconds=self.waiter_delay)), method_name="join")
@@ -188,7 +216,7 @@ class JoinPoolOperator(_PoolTask, ParallelClusterCreateOperator):
         return self.join(context)
 
     def _result(self, stack_id: str, adopted: bool) -> dict[str, Any]:
-        return {**super()._result(stack_id, adopted), "pool": self.pool}
+        return {**super()._result(stack_id, adopted), "pool": self.pool_name}
 
 
 class LeavePoolOperator(_PoolTask, ParallelClusterDeleteOperator):
@@ -198,7 +226,7 @@ class LeavePoolOperator(_PoolTask, ParallelClusterDeleteOperator):
     joined. Returns what `ParallelClusterDeleteOperator` does, or `{"stack": "shared", "held_by": runs}`, or `{"stack":
     "deleting", "by": run}`, or `{"stack": "none"}` when the run never joined.
 
-    :param pool: the pool's name (templated)
+    :param pool_name: the pool's name; an operator's `pool` is Airflow's (templated)
     :param bucket: where the pool's document is (templated)
     :param cluster_name: that of `JoinPoolOperator`'s result; empty when it returned nothing (templated)
     :param idle: how long the cluster has to be without runs and jobs before it is deleted
@@ -208,12 +236,20 @@ class LeavePoolOperator(_PoolTask, ParallelClusterDeleteOperator):
         (templated)
     """
 
-    template_fields: Sequence[str] = ("pool", "bucket", "cluster_name", "directory", "head_node", "tags", "region_name")
+    template_fields: Sequence[str] = (
+        "pool_name",
+        "bucket",
+        "cluster_name",
+        "directory",
+        "head_node",
+        "tags",
+        "region_name",
+    )
 
     def __init__(
         self,
         *,
-        pool: str,
+        pool_name: str,
         bucket: str,
         idle: timedelta,
         jobs_of: Sequence[str] = (),
@@ -223,7 +259,7 @@ class LeavePoolOperator(_PoolTask, ParallelClusterDeleteOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.pool = pool
+        self.pool_name = pool_name
         self.bucket = bucket
         self.idle = idle
         self.jobs_of = jobs_of
@@ -236,7 +272,7 @@ class LeavePoolOperator(_PoolTask, ParallelClusterDeleteOperator):
         if self._find_cluster(context):
             return self.leave(context)
         # A task that joins and was ended a moment ago may still get through.
-        self.log.info("Run %s is not in pool %s: looking again.", context["ti"].run_id, self.pool)
+        self.log.info("Run %s is not in pool %s: looking again.", context["ti"].run_id, self.pool_name)
         if self.deferrable:
             self.defer(trigger=TimeDeltaTrigger(timedelta(seconds=self.waiter_delay)), method_name="leave_late")
         time.sleep(self.waiter_delay)
@@ -246,8 +282,7 @@ class LeavePoolOperator(_PoolTask, ParallelClusterDeleteOperator):
         """Leave what was joined after all."""
         if self._find_cluster(context):
             return self.leave(context)
-        self.log.info("Run %s never joined pool %s.", context["ti"].run_id, self.pool)
-        return {"stack": "none", "leftovers": []}
+        return self._nothing(context)
 
     def leave(self, context: Context, quiet_since: float = 0.0) -> dict[str, Any]:
         """Give the lease back, and do what is left to do for the last one."""
@@ -283,6 +318,10 @@ class LeavePoolOperator(_PoolTask, ParallelClusterDeleteOperator):
         """Look for leftovers again."""
         return self._go_on(context, partial(super().prove_again, context, *args, **kwargs))
 
+    def _nothing(self, context: Context) -> dict[str, Any]:
+        self.log.info("Run %s is not in pool %s, and deletes nothing.", context["ti"].run_id, self.pool_name)
+        return {"stack": "none", "leftovers": []}
+
     def _see_to(self, context: Context, pool: Pool, quiet_since: float = 0.0) -> dict[str, Any]:
         """Do what the pool's document says is to be done with the cluster that this run has left."""
         if pool.cluster_name != self.cluster_name or pool.state == "gone":
@@ -311,7 +350,7 @@ class LeavePoolOperator(_PoolTask, ParallelClusterDeleteOperator):
         )
         address = self._address()
         trigger = PoolIdleTrigger(
-            pool=self.pool,
+            pool=self.pool_name,
             bucket=self.bucket,
             cluster_name=self.cluster_name,
             idle=self.idle.total_seconds(),
@@ -334,7 +373,8 @@ class LeavePoolOperator(_PoolTask, ParallelClusterDeleteOperator):
 
     def _go_on(self, context: Context, step: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """Take a step of the deletion; when it was the last, let the next run make a new cluster."""
-        self._find_cluster(context)
+        if not self._find_cluster(context):
+            return self._nothing(context)
         try:
             proof = step()
         except LeftoversError:
@@ -353,7 +393,7 @@ class LeavePoolOperator(_PoolTask, ParallelClusterDeleteOperator):
         return self.cluster_name
 
     def _names(self) -> tuple[str, str]:
-        return self.cluster_name, self.pool
+        return self.cluster_name, self.pool_name
 
     def _end_own_jobs(self, context: Context) -> None:
         """Cancel what still lives of this run's jobs: in a cluster that stays, nothing else would."""
