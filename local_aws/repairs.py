@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import uuid
 from typing import Any
 from unittest import mock
@@ -13,6 +14,7 @@ from moto.iam.access_control import IAMPolicyStatement, PermissionResult
 from moto.logs.models import LogGroup, LogsBackend, logs_backends
 from moto.moto_api._internal import mock_random
 from moto.route53.models import FakeZone, route53_backends
+from moto.s3.responses import S3Response
 
 from local_aws.patching import add, replace
 
@@ -26,6 +28,7 @@ def install() -> None:
     _tell_the_life_cycle_of_file_systems()
     _describe_placement_groups()
     _delete_volumes()
+    _write_conditionally_one_at_a_time()
 
 
 def _evaluate_bucket_policy_conditions() -> None:
@@ -105,3 +108,17 @@ def _delete_volumes() -> None:
         self.ec2_backend.volumes.pop(self.id, None)
 
     add(Volume, "delete", delete)
+
+
+def _write_conditionally_one_at_a_time() -> None:
+    """S3 looks at `If-Match` and writes in one step; moto's threads can all look before one of them writes."""
+    original = S3Response.put_object
+    lock = threading.Lock()
+
+    def put_object(self: Any) -> Any:
+        if "If-Match" in self.headers or "If-None-Match" in self.headers:
+            with lock:
+                return original(self)
+        return original(self)
+
+    replace(S3Response, "put_object", put_object)

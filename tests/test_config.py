@@ -201,6 +201,33 @@ def test_a_failed_cluster_can_be_kept(tmp_path: Path) -> None:
     assert simulation.on_failure == KeepFor(keep_for=timedelta(minutes=90))
 
 
+POOL = {"profile": "cpu_ebs", "sharing": "pooled", "name": "mesh", "values": {"nodes": 4}}
+
+
+def test_a_cluster_can_be_shared(tmp_path: Path) -> None:
+    cluster = load_simulation(write(tmp_path, document(cluster={**POOL, "idle": "20m"}))).cluster
+    assert (cluster.pool, cluster.idle) == ("mesh", timedelta(minutes=20))
+    assert load_simulation(write(tmp_path, document())).cluster.pool is None
+
+
+@pytest.mark.parametrize(
+    ("cluster", "said"),
+    [
+        ({"name": None}, "cluster: sharing: pooled needs name, the name of the pool"),
+        ({"sharing": "run"}, "cluster: name and idle are a pool's; add sharing: pooled, or leave them out"),
+        ({"name": "Mesh 1"}, "cluster.name = 'Mesh 1': String should match"),
+        ({"sharing": "pool"}, "cluster.sharing = 'pool': Input should be 'run' or 'pooled'"),
+        ({"idle": "12h"}, "cluster.idle: must be shorter than deadline"),
+        ({"values": {}}, "cluster.values: needs nodes, how many nodes the shared cluster can have"),
+        ({"values": {"nodes": 1}}, "resources.nodes: the shared cluster has 1 nodes (cluster.values), not so many"),
+    ],
+)
+def test_a_pool_that_cannot_be_is_refused(tmp_path: Path, cluster: dict[str, Any], said: str) -> None:
+    resources = {"walltime": "00:10:00", "nodes": 2}
+    (problem,) = problems(tmp_path, document(cluster={**POOL, **cluster}, resources=resources))
+    assert said in problem
+
+
 def test_every_shipped_simulation_loads() -> None:
     found = list(load_simulations())
     assert [str(each) for each in found if isinstance(each, SimulationFileError)] == []

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from airflow.sdk import DAG, CronTriggerTimetable
 from airflow.sdk.definitions.timetables.simple import NullTimetable
+from airflow.serialization.serialized_objects import DagSerialization
 
 from hpc import retries
 from hpc.config import SIMULATIONS_DIR, SimulationConfig, load_simulation, load_simulations
 from hpc.errors import ConfigurationError
-from hpc.lifecycle import CLUSTER, build_dag, check_form, job_parameters, longest_life, sweep_of, trigger_form
-from hpc.names import TAG_AIRFLOW, TAG_DIRECTORY, TAG_OUTPUTS, TAG_RESULTS, decode_tag
+from hpc.lifecycle import RUN, build_dag, check_form, job_parameters, longest_life, sweep_of, trigger_form
+from hpc.names import TAG_AIRFLOW, TAG_DIRECTORY, TAG_OUTPUTS, TAG_POOL, TAG_RESULTS, decode_tag
 
 STEPS = [
     *("install_parallelcluster", "render_cluster_config", "create_cluster", "wait_for_stack", "verify_cluster"),
@@ -109,8 +111,8 @@ def test_the_tags_are_all_that_the_janitor_needs() -> None:
     found = simulation(outputs=["out/*.vtk", "log file"], export={"bucket": "my-bucket", "prefix": "a"})
     tags = build_dag(found).get_task("render_cluster_config").tags
     assert decode_tag(tags[TAG_OUTPUTS]) == ["out/*.vtk", "log file", "*.png"]
-    assert tags[TAG_RESULTS] == f"s3://my-bucket/a/{CLUSTER}"
-    assert tags[TAG_DIRECTORY] == f"/fsx/runs/{CLUSTER}"
+    assert tags[TAG_RESULTS] == f"s3://my-bucket/a/{RUN}"
+    assert tags[TAG_DIRECTORY] == f"/fsx/runs/{RUN}"
     assert tags[TAG_AIRFLOW] == "{{ tag_value(airflow_url()) }}"
     discarded = build_dag(simulation(export="discard", postprocess=None, outputs=["x" * 255, "y" * 255]))
     tags = discarded.get_task("render_cluster_config").tags
@@ -183,6 +185,55 @@ def test_own_retries_hold_for_every_task_but_the_safety_net() -> None:
     retried = {task.task_id: task.retries for task in build_dag(simulation(retries=0)).tasks}
     assert retried.pop("hold_cluster") == retried.pop("delete_cluster") == retries.DELETION.retries
     assert set(retried.values()) == {0}
+
+
+@pytest.fixture(scope="module")
+def pooled() -> DAG:
+    cluster = {"profile": "cpu_fsx", "sharing": "pooled", "name": "mesh", "idle": "20m", "values": {"nodes": 4}}
+    return build_dag(simulation(cluster=cluster))
+
+
+def test_a_shared_cluster_takes_the_same_steps(pooled: DAG, dag: DAG) -> None:
+    assert sorted(pooled.task_ids) == sorted(STEPS)
+    for task in dag.tasks:
+        assert pooled.get_task(task.task_id).upstream_task_ids == task.upstream_task_ids, task.task_id
+        assert pooled.get_task(task.task_id).is_teardown == task.is_teardown, task.task_id
+
+
+def test_what_is_a_runs_own_stays_its_own_on_a_shared_cluster(pooled: DAG, dag: DAG) -> None:
+    for own, name in (("submit_job", "directory"), ("export_results", "directory"), ("export_results", "prefix")):
+        assert getattr(pooled.get_task(own), name) == getattr(dag.get_task(own), name)
+    for task in ("wait_for_stack", "verify_cluster", "connect", "submit_job", "export_results", "watch_alarms"):
+        assert "xcom_pull(task_ids='create_cluster')" in pooled.get_task(task).cluster_name, task
+    assert pooled.get_task("wait_for_empty_queue").jobs_of == ("submit_job", "postprocess")
+    assert dag.get_task("wait_for_empty_queue").jobs_of == ()
+
+
+def test_every_task_finds_the_shared_cluster_by_what_the_run_has_joined(pooled: DAG) -> None:
+    def rendered(field: Any, joined: Any) -> Any:
+        context: Any = {"ti": SimpleNamespace(xcom_pull=lambda task_ids: joined)}
+        return pooled.get_task("connect").render_template(field, context, pooled.get_template_env())
+
+    alarms = pooled.get_task("watch_alarms").alarm_names
+    assert rendered(alarms, {"cluster_name": "pool-mesh-3"}) == ["pool-mesh-3-HeadNode"]
+    assert rendered(pooled.get_task("delete_cluster").cluster_name, None) == "", "the run may not have come that far"
+
+
+def test_airflow_can_store_it(pooled: DAG) -> None:
+    stored = DagSerialization.to_dict(pooled)
+    assert len(stored["dag"]["tasks"]) == len(STEPS)
+
+
+def test_a_run_joins_its_pool_for_as_long_as_it_may_live_and_leaves_it(pooled: DAG) -> None:
+    join, leave = pooled.get_task("create_cluster"), pooled.get_task("delete_cluster")
+    assert (join.pool_name, leave.pool_name) == ("mesh", "mesh")
+    assert {task.pool for task in pooled.tasks} == {"default_pool"}, "Airflow's pools are something else"
+    assert join.lease == longest_life(simulation())
+    assert join.results.startswith("s3://{{ site('bucket') }}/lj_melt/")
+    assert leave.idle == timedelta(minutes=20)
+    assert leave.tags[TAG_POOL] == pooled.get_task("render_cluster_config").tags[TAG_POOL] == "mesh"
+    assert "nodes" not in pooled.get_task("render_cluster_config").values
+    assert pooled.get_task("hold_cluster").keep_lease is not None
 
 
 @pytest.fixture(scope="module")

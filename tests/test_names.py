@@ -8,7 +8,15 @@ from datetime import UTC, datetime, timedelta, timezone
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpc.names import cluster_name, decode_tag, encode_tag, expiry, parse_expiry, tag_value
+from hpc.names import (
+    cluster_name,
+    decode_tag,
+    encode_tag,
+    expiry,
+    parse_expiry,
+    pool_cluster_name,
+    tag_value,
+)
 
 #: pcluster/constants.py of aws-parallelcluster 3.16.1: PCLUSTER_NAME_REGEX, and the shorter limit with accounting.
 PARALLELCLUSTER_NAME = re.compile(r"^[a-zA-Z][a-zA-Z0-9-]{0,39}$")
@@ -28,6 +36,13 @@ def test_the_name_is_the_same_again_and_another_for_another_run() -> None:
 
 def test_dag_and_run_cannot_run_together() -> None:
     assert cluster_name("a", "bc") != cluster_name("ab", "c")
+
+
+def test_each_cluster_of_a_pool_has_a_name_of_its_own_that_is_no_runs() -> None:
+    names = {pool_cluster_name("mesh", number) for number in (1, 2, 11)}
+    assert names == {"pool-mesh-1", "pool-mesh-2", "pool-mesh-11"}
+    assert len(pool_cluster_name("a" * 24, 10**9)) <= 40, "as long as a name may be with accounting"
+    assert PARALLELCLUSTER_NAME.fullmatch(pool_cluster_name("a" * 24, 10**9))
 
 
 @given(st.text(max_size=400))

@@ -16,6 +16,7 @@ from aiosmtpd.controller import Controller
 from pydantic import ValidationError
 
 from hpc import site
+from hpc.cluster.pool import PoolStore
 from hpc.config import Mail, Notify
 from hpc.errors import ConfigurationError
 from hpc.notify import LONGEST_TEXT, Message, RunOf, Teller, send
@@ -158,6 +159,20 @@ def test_a_run_is_told_with_what_it_costs_an_hour(
         f"*melt: the run FAILED*\nRun manual__1 of melt, cluster {run.cluster}: the run FAILED.\nwhy\n"
         f"It costs about $0.08 an hour ($58.40 a month) now: EBS volume {volume}.\nhttps://airflow/run"
     )
+
+
+@pytest.mark.region
+@pytest.mark.usefixtures("connections")
+def test_of_a_run_that_shares_its_cluster_the_shared_one_is_told(
+    hook: list[dict[str, Any]], region: LocalRegion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = {"region": region.region, "bucket": region.bucket, "notify": {"slack": "slack_default"}}
+    monkeypatch.setattr(site, "_read", lambda: facts)
+    site._variable.cache_clear()
+    PoolStore(region.client("s3"), region.bucket, "told").change(lambda pool: pool.model_copy(update={"generation": 3}))
+    Teller(None, "aws_default", "told").tell(RunOf("melt", "manual__1"), "the run FAILED", "why")
+    site._variable.cache_clear()
+    assert "Run manual__1 of melt, cluster pool-told-3: the run FAILED.\nwhy\nIt costs nothing now." in hook[0]["text"]
 
 
 def test_a_retry_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,6 +56,21 @@ def test_the_summary_tells_results_and_deletion() -> None:
     assert lines[-1] == "Failed     nothing"
 
 
+@pytest.mark.parametrize(
+    ("deletion", "said"),
+    [
+        (
+            {"stack": "shared", "held_by": ["run b of melt"]},
+            "not yet: the cluster is shared, and held by run b of melt",
+        ),
+        ({"stack": "deleting", "by": "run b of melt"}, "of the shared cluster is done, and proven, by run b of melt"),
+        ({"stack": "none", "leftovers": []}, "not needed: the run never joined its pool"),
+    ],
+)
+def test_the_summary_tells_what_becomes_of_a_shared_cluster(deletion: dict[str, Any], said: str) -> None:
+    assert f"Deletion   {said}" in summarize({**RETURNED, "delete_cluster": deletion}, WELL, "pool-mesh-1")
+
+
 def test_the_summary_of_a_sweep_counts_its_points() -> None:
     swept = {"run_job": {"points": 100, "succeeded": 97, "failed_count": 3, "failed": {}, "tolerated": 5}}
     assert "Job        97 of 100 points computed, 3 failed" in summarize(swept, WELL, "melt-1")

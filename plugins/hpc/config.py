@@ -122,6 +122,8 @@ FileName = Annotated[str, StringConstraints(min_length=1, max_length=255), After
 Glob = FileName
 #: Becomes the DAG id and the beginning of the cluster's name.
 SimulationName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
+#: Becomes the name of a pool's clusters, `pool-<name>-<number>`, which are 40 characters with accounting.
+PoolName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,23}$")]
 #: Becomes the environment variable PARAM_<NAME> of the job.
 ParameterName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 QueueName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,24}$")]
@@ -213,7 +215,7 @@ def _check_timetable(schedule: Schedule) -> None:
 
 
 class Cluster(Model):
-    """Which ParallelCluster template makes the cluster, and the values for its placeholders."""
+    """Which ParallelCluster template makes the cluster, the values for its placeholders, and who shares it."""
 
     profile: FileName = Field(description="A template in config/clusters/, without .yaml.")
     values: dict[str, str | int | float | bool] = Field(default_factory=dict)
@@ -225,6 +227,28 @@ class Cluster(Model):
     shared_dir: str = Field(
         "/fsx", pattern=r"^/[a-z0-9_/-]+$", description="Where the template mounts its shared storage."
     )
+    sharing: Literal["run", "pooled"] = Field(
+        "run", description="'pooled': runs of all simulations with the same name of a pool share one cluster."
+    )
+    name: PoolName | None = Field(None, description="The name of the pool.")
+    idle: Duration = Field(
+        timedelta(minutes=15), description="A pool's cluster is deleted after so long without runs and jobs."
+    )
+
+    @model_validator(mode="after")
+    def _is_a_pool_or_not(self) -> Cluster:
+        if self.sharing == "pooled" and self.name is None:
+            raise ValueError("sharing: pooled needs name, the name of the pool")
+        if self.sharing == "run" and {"name", "idle"} & self.model_fields_set:
+            raise ValueError("name and idle are a pool's; add sharing: pooled, or leave them out")
+        if self.sharing == "pooled" and self.alternatives:
+            raise ValueError("alternatives are for a cluster of the run's own: a pool's cluster is the same for all")
+        return self
+
+    @property
+    def pool(self) -> str | None:
+        """The name of the pool; None for a cluster of the run's own."""
+        return self.name if self.sharing == "pooled" else None
 
     @property
     def template(self) -> Path:
@@ -451,6 +475,20 @@ class SimulationConfig(Model):
         names = [file.name for file in self.inputs]
         if twice := {name for name in names if names.count(name) > 1}:
             raise ValueError(f"inputs: {', '.join(sorted(twice))} is the target of more than one input")
+        return self
+
+    @model_validator(mode="after")
+    def _fits_its_pool(self) -> SimulationConfig:
+        if self.cluster.pool is None:
+            return self
+        if self.cluster.idle >= self.deadline:
+            raise ValueError("cluster.idle: must be shorter than deadline, for the last run waits that long")
+        # It is as large as all its simulations say, not as the one needs that comes first.
+        size = self.cluster.values.get("nodes")
+        if size is None and "${nodes" in self.cluster.template.read_text(encoding="utf-8"):
+            raise ValueError("cluster.values: needs nodes, how many nodes the shared cluster can have")
+        if isinstance(size, int) and self.resources.nodes > size:
+            raise ValueError(f"resources.nodes: the shared cluster has {size} nodes (cluster.values), not so many")
         return self
 
 

@@ -21,23 +21,25 @@ AFTERWARDS = "Its job is ended now, its results are saved, and its cluster is de
 async def alert(
     simulation: str,
     deadline: str,
+    *,
     notify: dict[str, Any] | None = None,
     aws_conn_id: str | None = "aws_default",
+    pool: str | None = None,
     context: dict[str, Any] | None = None,
 ) -> None:
-    """Say which run is late, and which cluster is its; tell people of it as `notify` says.
+    """Say which run is late, and which cluster is its, or of which `pool` it is; tell people of it as `notify` says.
 
     `context` is what Airflow adds for deadline callbacks: `dag_run` is as the REST API shows it, with its `dag_run_id`.
     """
     run_id = ((context or {}).get("dag_run") or {}).get("dag_run_id")
-    cluster = cluster_name(simulation, run_id) if run_id else "(unknown)"
+    own = cluster_name(simulation, run_id) if run_id else "(unknown)"
     log.error(
         "Run %s of %s is not finished after its deadline of %s. Its cluster %s may still be there and cost money.\n"
         "  What to do: look at the run's tasks; marking the run as failed ends the job and deletes the cluster.",
-        *(run_id or "(unknown)", simulation, deadline, cluster),
+        *(run_id or "(unknown)", simulation, deadline, own if pool is None else f"of pool {pool}"),
     )
     if run_id:
-        tell = Teller(Notify.model_validate(notify) if notify else None, aws_conn_id).tell
+        tell = Teller(Notify.model_validate(notify) if notify else None, aws_conn_id, pool).tell
         link = f"{airflow_url().rstrip('/')}/dags/{simulation}/runs/{quote(run_id)}"
         event = f"it is not finished after its deadline of {deadline}"
         await sync_to_async(tell)(RunOf(simulation, run_id, link), event, AFTERWARDS)

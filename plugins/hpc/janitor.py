@@ -8,16 +8,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import DAG, BaseOperator, CronTriggerTimetable, Param, task_group
 from airflow.sdk.exceptions import AirflowSkipException
 
 from hpc import names, retries
-from hpc.cluster.abandoned import Sighting, find_ours, judge, state_of
+from hpc.cluster.abandoned import Sighting, Verdict, find_ours, judge, judge_shared, state_of
 from hpc.cluster.account import Account
 from hpc.cluster.leftovers import find_leftovers
 from hpc.cluster.operators import ParallelClusterDeleteOperator, ParallelClusterInstallOperator
+from hpc.cluster.pool import claim, held, release
 from hpc.config import SimulationConfig
 from hpc.errors import RunFailedError
 from hpc.lifecycle import JOB_HISTORY, SITE, SWEEP_HISTORY
@@ -131,6 +133,7 @@ def _cleaning(aws: Mapping[str, Any]) -> Any:
         delete_cluster = ParallelClusterDeleteOperator(
             task_id="delete_cluster",
             pre_execute=require_saved,
+            post_execute=partial(release_pool, aws["aws_conn_id"]),
             trigger_rule="all_done",
             cluster_name=of_this("cluster_name"),
             tags=of_this("owner"),
@@ -141,6 +144,13 @@ def _cleaning(aws: Mapping[str, Any]) -> Any:
         end_jobs >> export_results >> delete_cluster
 
     return cleaning
+
+
+def release_pool(aws_conn_id: str, context: Context, result: Any = None) -> None:
+    """Let the runs of a pool make a new cluster, now that the abandoned one is gone."""
+    if pool := _this(context)["pool"]:
+        clients = Account(aws_conn_id, site("region")).client
+        release(clients, site("bucket"), pool, _this(context)["cluster_name"])
 
 
 def _this(context: Context) -> dict[str, Any]:
@@ -211,14 +221,18 @@ class FindAbandonedOperator(BaseOperator):
         seen: list[dict[str, Any]] = []
         todo: list[dict[str, Any]] = []
         for sighting in find_ours(account.client):
-            run = state_of(sighting, names.tag_value(airflow_url()), instance.get_dr_count)
-            verdict = judge(sighting, run, now)
+            if sighting.pool:
+                verdict = self._judge_shared(account, sighting, is_dry=bool(context["params"]["dry_run"]))
+            else:
+                run = state_of(sighting, names.tag_value(airflow_url()), instance.get_dr_count)
+                verdict = judge(sighting, run, now)
             is_looked_for = verdict.abandoned or not sighting.has_stack
             left = find_leftovers(sighting.cluster_name, account.client) if is_looked_for else None
             if left is not None and not sighting.has_stack and left.is_proof:
                 continue  # only what AWS still shows of something that is gone
             entry = {
                 "cluster_name": sighting.cluster_name,
+                "pool": sighting.pool,
                 "status": sighting.status,
                 "simulation": sighting.simulation,
                 "run_id": sighting.run_id,
@@ -235,6 +249,15 @@ class FindAbandonedOperator(BaseOperator):
             self.log.info("A dry run: nothing is done.")
             return []
         return todo
+
+    def _judge_shared(self, account: Account, sighting: Sighting, *, is_dry: bool) -> Verdict:
+        """Ask a shared cluster's pool; from now on no run joins what is abandoned."""
+        place = (account.client, site("bucket"), sighting.pool, sighting.cluster_name)
+        verdict = judge_shared(sighting, held(*place, datetime.now(UTC)))
+        alone = timedelta(hours=max(1, int(self.grace)))
+        if verdict.abandoned and not is_dry and not claim(*place, "the janitor", alone=alone):
+            return Verdict(False, f"a run of pool {sighting.pool} has just joined it")
+        return verdict
 
     def _work(self, sighting: Sighting) -> dict[str, Any]:
         """Return what the tasks need to know about an abandoned cluster."""

@@ -34,6 +34,8 @@ from hpc.cluster.operators import (
     ParallelClusterVerifyOperator,
     RenderClusterConfigOperator,
 )
+from hpc.cluster.pool_operators import JoinPoolOperator, LeavePoolOperator, renew_lease
+from hpc.cluster.sensors import ParallelClusterSensor
 from hpc.config import (
     SIMULATIONS_DIR,
     Export,
@@ -62,8 +64,10 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
     from airflow.sdk.bases.timetable import BaseTimetable
 
-#: The one name by which every task of a run finds its cluster. See `hpc.names.cluster_name`.
-CLUSTER = "{{ cluster_name(dag.dag_id, run_id) }}"
+#: The name of a run: of its folder, of its prefix in S3, and of its cluster if that is its own. See `hpc.names`.
+RUN = "{{ cluster_name(dag.dag_id, run_id) }}"
+#: The name of the cluster that a run shares; empty before it has joined. No task computes it: see `hpc.cluster.pool`.
+SHARED_CLUSTER = "{{ (ti.xcom_pull(task_ids='create_cluster') or {}).get('cluster_name', '') }}"
 #: A fact of the account, from Airflow's Variable `hpc_site`. See `hpc.site.site`.
 SITE = "{{ site('%s') }}"
 #: What an earlier task returned, as JSON. A template and not an XComArg: it adds no arrow to the graph.
@@ -76,6 +80,8 @@ ALTERNATIVES = "{{ ti.xcom_pull(task_ids='render_cluster_config', key='alternati
 JOB_HISTORY = (".slurm/*/attempt-*/*", "*.log")
 #: And what the points of a sweep leave.
 SWEEP_HISTORY = (".slurm/*/attempt-*/elements/*/end", "points/*/output.log")
+#: The tasks that submit jobs.
+SUBMITTING = ("submit_job", "postprocess")
 #: The values of the trigger form, as JSON, so that a text reaches the job byte for byte.
 PARAMETERS = "{{ job_parameters(params) | tojson }}"
 #: The points of a sweep, from the trigger form or else from the file; null for a job that is no sweep.
@@ -121,6 +127,7 @@ def build_dag(simulation: SimulationConfig) -> DAG:
                     "deadline": format_duration(simulation.deadline),
                     "notify": simulation.notify.model_dump(mode="json") if simulation.notify else None,
                     "aws_conn_id": simulation.connections.aws,
+                    "pool": simulation.cluster.pool,
                 },
             ),
         ),
@@ -206,14 +213,18 @@ def add_tasks(simulation: SimulationConfig) -> None:
     """Add the thirteen steps to the DAG that is being built, in their order; the chain at the bottom is the picture."""
     aws: dict[str, Any] = {"aws_conn_id": simulation.connections.aws, "region_name": SITE % "region"}
     ssh: dict[str, Any] = {"ssh_conn_id": simulation.connections.ssh}
-    on_cluster = {"cluster_name": CLUSTER, "head_node": RETURNED % "connect", **aws, **ssh}
-    directory = f"{simulation.cluster.shared_dir}/runs/{CLUSTER}"
+    pool = simulation.cluster.pool
+    cluster = RUN if pool is None else SHARED_CLUSTER
+    on_cluster = {"cluster_name": cluster, "head_node": RETURNED % "connect", **aws, **ssh}
+    directory = f"{simulation.cluster.shared_dir}/runs/{RUN}"
     life = longest_life(simulation) // timedelta(seconds=1)
     wait = waits(simulation)
     ours = {names.TAG_SIMULATION: simulation.name, names.TAG_RUN_ID: "{{ tag_value(run_id) }}"}
+    if pool is not None:
+        ours[names.TAG_POOL] = pool
     policy = _policies(simulation.retries)
     staging = replace(retries.STAGING, timeout=min(retries.STAGING.timeout, simulation.deadline))
-    tell = Teller(simulation.notify, simulation.connections.aws)
+    tell = Teller(simulation.notify, simulation.connections.aws, pool)
 
     with TaskGroup("provision", prefix_group_id=False, tooltip="Steps 1 to 5: from nothing to a cluster"):
         install_parallelcluster = ParallelClusterInstallOperator(
@@ -224,7 +235,7 @@ def add_tasks(simulation: SimulationConfig) -> None:
         # A setup task before there is a cluster: so the teardown also runs when create_cluster fails half-way.
         render_cluster_config = RenderClusterConfigOperator(
             task_id="render_cluster_config",
-            cluster_name=CLUSTER,
+            cluster_name=RUN,
             template=str(simulation.cluster.template),
             values=_template_values(simulation),
             overrides=dict(simulation.cluster.values),
@@ -234,29 +245,15 @@ def add_tasks(simulation: SimulationConfig) -> None:
                 names.TAG_OWNER: simulation.owner,
                 names.TAG_EXPIRES: f"{{{{ expiry(dag_run.start_date, {life}) }}}}",
                 names.TAG_AIRFLOW: "{{ tag_value(airflow_url()) }}",
-                names.TAG_DIRECTORY: directory,
                 **_results_tags(simulation),
             },
             **aws,
             **policy(retries.ON_WORKER),
         ).as_setup()  # type: ignore[no-untyped-call]
-        making: dict[str, Any] = {
-            "cluster_name": CLUSTER,
-            "cluster_config": "{{ ti.xcom_pull(task_ids='render_cluster_config') }}",
-            "alternatives": ALTERNATIVES if simulation.cluster.alternatives else [],
-            "evidence_uri": f"s3://{SITE % 'bucket'}/failed-creates/{CLUSTER}",
-            "rollback_on_failure": not isinstance(simulation.on_failure, KeepFor),
-            **aws,
-        }
-        create_cluster = ParallelClusterCreateOperator(
-            task_id="create_cluster", wait_for_completion=False, **making, **policy(retries.AWS_CALL)
-        ).as_setup()  # type: ignore[no-untyped-call]
-        wait_for_stack = ParallelClusterCreateOperator(
-            task_id="wait_for_stack", adopt_only=True, until=wait["until"], **making, **policy(retries.CREATION)
-        )
+        create_cluster, wait_for_stack = _make_cluster(simulation, aws)
         verify_cluster = ParallelClusterVerifyOperator(
             task_id="verify_cluster",
-            cluster_name=CLUSTER,
+            cluster_name=cluster,
             shared_dir=simulation.cluster.shared_dir,
             **aws,
             **ssh,
@@ -266,7 +263,7 @@ def add_tasks(simulation: SimulationConfig) -> None:
     with TaskGroup("compute", prefix_group_id=False, tooltip="Steps 6 to 10: the job"):
         # A setup task: whatever comes after it, a person's mark on the run included, what the job left is saved.
         connect = HeadNodeConnectOperator(
-            task_id="connect", cluster_name=CLUSTER, **aws, **ssh, **policy(retries.HEAD_NODE)
+            task_id="connect", cluster_name=cluster, **aws, **ssh, **policy(retries.HEAD_NODE)
         ).as_setup()  # type: ignore[no-untyped-call]
         submit_job = SlurmJobOperator(
             task_id="submit_job",
@@ -298,8 +295,8 @@ def add_tasks(simulation: SimulationConfig) -> None:
         )
         watch_alarms = CloudWatchAlarmSensor(
             task_id="watch_alarms",
-            cluster_name=CLUSTER,
-            alarm_names=[f"{CLUSTER}-{alarm}" for alarm in simulation.monitoring.alarms],
+            cluster_name=cluster,
+            alarm_names=[f"{cluster}-{alarm}" for alarm in simulation.monitoring.alarms],
             on_alarm=simulation.monitoring.on_alarm,
             tell=tell,
             until_task_ids=["run_job"],
@@ -315,11 +312,16 @@ def add_tasks(simulation: SimulationConfig) -> None:
 
     with TaskGroup("release", prefix_group_id=False, tooltip="Step 13: from a cluster to nothing"):
         wait_for_empty_queue = SlurmQueueEmptySensor(
-            task_id="wait_for_empty_queue", **wait, **on_cluster, **policy(retries.SLURM_WAIT)
+            task_id="wait_for_empty_queue",
+            jobs_of=() if pool is None else SUBMITTING,
+            directory=directory,
+            **wait,
+            **on_cluster,
+            **policy(retries.SLURM_WAIT),
         )
         hold_cluster = HoldClusterOperator(
             task_id="hold_cluster",
-            cluster_name=CLUSTER,
+            cluster_name=cluster,
             created_by="create_cluster",
             reached_by="connect",
             exported_by="export_results" if isinstance(simulation.export, Export) else None,
@@ -327,23 +329,24 @@ def add_tasks(simulation: SimulationConfig) -> None:
             keep_for=_keep_for(simulation),
             hold_if_unverified=_hold(simulation),
             tell=tell,
+            keep_lease=None if pool is None else partial(keep_lease, simulation),
             **retries.DELETION.arguments(),
         ).as_teardown(setups=[render_cluster_config, create_cluster])
         # Not with the simulation's own number of retries: `retries: 0` is meant for the job, not for its safety net.
-        delete_cluster = ParallelClusterDeleteOperator(
-            task_id="delete_cluster",
-            cluster_name=CLUSTER,
+        delete_cluster = _make_delete_cluster(
+            simulation,
+            directory=directory,
             tags=ours,
             on_failure_callback=tell.failed("the deletion of its cluster FAILED"),
             on_retry_callback=tell.retried("the deletion of its cluster failed"),
-            **aws,
+            **on_cluster,
             **retries.DELETION.arguments(),
         ).as_teardown(setups=[render_cluster_config, create_cluster])
         # A teardown as well: who marks a run as failed skips every task but teardowns, and a run whose last task was
         # skipped would count as a success even when its deletion failed.
         report = RunReportOperator(
             task_id="report",
-            cluster_name=CLUSTER,
+            cluster_name=cluster,
             on_failure_callback=tell.failed("the run FAILED"),
             **policy(retries.ON_WORKER),
         ).as_teardown(on_failure_fail_dagrun=True)
@@ -355,6 +358,78 @@ def add_tasks(simulation: SimulationConfig) -> None:
     [wait_for_empty_queue, watch_alarms, *saved] >> hold_cluster >> delete_cluster >> report
 
 
+def _make_cluster(simulation: SimulationConfig, aws: dict[str, Any]) -> tuple[BaseOperator, BaseOperator]:
+    """Return the tasks that make the run's cluster, or join the pool whose cluster it shares, and wait for it."""
+    policy, until = _policies(simulation.retries), waits(simulation)["until"]
+    making: dict[str, Any] = {
+        "cluster_config": "{{ ti.xcom_pull(task_ids='render_cluster_config') }}",
+        "evidence_uri": f"s3://{SITE % 'bucket'}/failed-creates/{RUN}",
+        "rollback_on_failure": not isinstance(simulation.on_failure, KeepFor),
+        **aws,
+    }
+    create: BaseOperator
+    wait: BaseOperator
+    if simulation.cluster.pool is None:
+        making |= {"cluster_name": RUN, "alternatives": ALTERNATIVES if simulation.cluster.alternatives else []}
+        create = ParallelClusterCreateOperator(
+            task_id="create_cluster", wait_for_completion=False, **making, **policy(retries.AWS_CALL)
+        )
+        wait = ParallelClusterCreateOperator(
+            task_id="wait_for_stack", adopt_only=True, until=until, **making, **policy(retries.CREATION)
+        )
+    else:
+        results = names.DISCARD
+        if simulation.export != "discard":
+            results = "s3://{}/{}".format(*_results_place(simulation, simulation.export))
+        create = JoinPoolOperator(
+            task_id="create_cluster",
+            pool_name=simulation.cluster.pool,
+            bucket=SITE % "bucket",
+            lease=longest_life(simulation),
+            results=results,
+            until=until,
+            wait_for_completion=False,
+            **making,
+            **policy(retries.AWS_CALL),
+        )
+        # It waits only: to make a cluster anew that others may hold is for who joins its pool.
+        wait = ParallelClusterSensor(
+            task_id="wait_for_stack", cluster_name=SHARED_CLUSTER, until=until, **aws, **policy(retries.STACK_WAIT)
+        )
+    return create.as_setup(), wait  # type: ignore[no-untyped-call]
+
+
+def _make_delete_cluster(
+    simulation: SimulationConfig, *, directory: str, head_node: str, ssh_conn_id: str, **arguments: Any
+) -> ParallelClusterDeleteOperator:
+    """Return the task that deletes the run's cluster, or leaves the pool, and deletes the shared one as the last."""
+    if simulation.cluster.pool is None:
+        return ParallelClusterDeleteOperator(task_id="delete_cluster", **arguments)
+    return LeavePoolOperator(
+        task_id="delete_cluster",
+        pool_name=simulation.cluster.pool,
+        bucket=SITE % "bucket",
+        idle=simulation.cluster.idle,
+        jobs_of=SUBMITTING,
+        directory=directory,
+        head_node=head_node,
+        ssh_conn_id=ssh_conn_id,
+        **arguments,
+    )
+
+
+def keep_lease(simulation: SimulationConfig, context: Context, until: datetime) -> None:
+    """Let a run hold the cluster that it shares until a moment."""
+    renew_lease(
+        context,
+        until,
+        pool=str(simulation.cluster.pool),
+        bucket=site("bucket"),
+        aws_conn_id=simulation.connections.aws,
+        region_name=site("region"),
+    )
+
+
 def _add_results(
     simulation: SimulationConfig, *, directory: str, on_cluster: dict[str, Any], ran: list[BaseOperator]
 ) -> list[BaseOperator]:
@@ -363,7 +438,7 @@ def _add_results(
         return []
     export, post = simulation.export, simulation.postprocess
     policy = _policies(simulation.retries)
-    bucket, prefix = export.bucket or SITE % "bucket", f"{_prefix(simulation, export)}/{CLUSTER}"
+    bucket, prefix = _results_place(simulation, export)
 
     # A teardown of the connection: also after a failed job, for what it left often explains the failure; after a
     # submission that failed, for its answer may have been lost and the job be there; and when a person marks the run as
@@ -387,7 +462,7 @@ def _add_results(
             task_id="send_on_premises",
             receipt_uri=f"s3://{bucket}/{prefix}/receipt.json",
             sftp_conn_id=export.on_premises.sftp_conn_id,
-            directory=f"{export.on_premises.directory.rstrip('/')}/{CLUSTER}",
+            directory=f"{export.on_premises.directory.rstrip('/')}/{RUN}",
             aws_conn_id=on_cluster["aws_conn_id"],
             region_name=on_cluster["region_name"],
             **policy(retries.TRANSFER),
@@ -422,21 +497,39 @@ def _add_results(
     return saved
 
 
+def _results_place(simulation: SimulationConfig, export: Export) -> tuple[str, str]:
+    """Return the bucket and the prefix of a run's results."""
+    return export.bucket or SITE % "bucket", f"{_prefix(simulation, export)}/{RUN}"
+
+
 def _prefix(simulation: SimulationConfig, export: Export) -> str:
     return export.prefix or simulation.name
 
 
 def _results_tags(simulation: SimulationConfig) -> dict[str, str]:
-    """Return the tags that tell the janitor which files to save, and where to."""
+    """Return the tags that tell the janitor which files of a run to save, and where to.
+
+    Of a shared cluster these are all files of all runs that have not left it: which runs those are, no tag can say.
+    """
+    runs = f"{simulation.cluster.shared_dir}/runs"
+    if simulation.cluster.pool is not None:
+        return {
+            names.TAG_DIRECTORY: runs,
+            names.TAG_OUTPUTS: "=2A=2A",
+            names.TAG_RESULTS: f"s3://{SITE % 'bucket'}/pools/{simulation.cluster.pool}/{RUN}",
+        }
     pictures = simulation.postprocess.pictures if simulation.postprocess else ()
-    outputs = {names.TAG_OUTPUTS: names.encode_tag(*simulation.outputs, *pictures, otherwise="=2A=2A")}
+    outputs = {
+        names.TAG_DIRECTORY: f"{runs}/{RUN}",
+        names.TAG_OUTPUTS: names.encode_tag(*simulation.outputs, *pictures, otherwise="=2A=2A"),
+    }
     export = simulation.export
     if export == "discard":
         return {**outputs, names.TAG_RESULTS: names.DISCARD}
     # Of 256 characters, the longest names of a bucket and a cluster leave 140.
     prefix = names.encode_tag(_prefix(simulation, export), otherwise="")
     folder = prefix if 0 < len(prefix) <= 140 else simulation.name
-    return {**outputs, names.TAG_RESULTS: f"s3://{export.bucket or SITE % 'bucket'}/{folder}/{CLUSTER}"}
+    return {**outputs, names.TAG_RESULTS: f"s3://{export.bucket or SITE % 'bucket'}/{folder}/{RUN}"}
 
 
 def waits(simulation: SimulationConfig) -> dict[str, Any]:
@@ -474,6 +567,8 @@ def _template_values(simulation: SimulationConfig) -> dict[str, Any]:
     """Return what every cluster template may use, beside the simulation's own `cluster.values`."""
     facts = ("region", "head_node_subnet_id", "compute_subnet_id", "key_name", "bucket")
     own = {"nodes": simulation.resources.nodes, "partition": simulation.resources.partition}
+    if simulation.cluster.pool is not None:
+        del own["nodes"]  # a shared cluster is of the size that all its simulations say, in `cluster.values`
     return {name: SITE % name for name in facts} | own
 
 

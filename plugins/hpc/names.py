@@ -27,6 +27,8 @@ LONGEST_TAG = 256
 _MOMENT = "%Y-%m-%dT%H:%M:%SZ"
 #: Which of `cluster.alternatives` a cluster is made of, counted from 1.
 TAG_ALTERNATIVE = f"{TAG_PREFIX}alternative"
+#: On a cluster that runs share: the name of its pool.
+TAG_POOL = f"{TAG_PREFIX}pool"
 
 
 def cluster_name(dag_id: str, run_id: str) -> str:
@@ -38,6 +40,14 @@ def cluster_name(dag_id: str, run_id: str) -> str:
     stem = "".join(character if character.isascii() and character.isalnum() else "-" for character in dag_id)
     stem = stem.lower().lstrip("-0123456789")[:28].rstrip("-") or "hpc"
     return f"{stem}-{digest}"
+
+
+def pool_cluster_name(pool: str, generation: int) -> str:
+    """Return the name of a pool's cluster. Each cluster of a pool has a name of its own.
+
+    So whoever deletes late, after any stall, deletes the cluster that he meant and never the next one.
+    """
+    return f"pool-{pool}-{generation}"
 
 
 def tag_value(text: str) -> str:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from hpc import names
 from hpc.cluster.account import Account
 from hpc.cluster.leftovers import find_leftovers
+from hpc.cluster.pool import PoolStore
 from hpc.config import Notify
 from hpc.site import site, site_notify
 
@@ -122,11 +123,12 @@ class Teller:
     """How people are told about the runs of one simulation: `tell(context, "the run failed", text)`.
 
     `notify` is the simulation's own; without it that of the Variable `hpc_site` counts. Nothing is asked of AWS if
-    there is nobody to be told.
+    there is nobody to be told. `pool` is that of runs that share their cluster.
     """
 
     notify: Notify | None
     aws_conn_id: str | None
+    pool: str | None = None
 
     def __call__(self, context: Context, event: str, text: str) -> None:
         """Tell of an event of the run that a task belongs to."""
@@ -141,8 +143,9 @@ class Teller:
         except Exception:
             log.exception("Nobody was told about %s of %s: %s", run.run_id, run.dag_id, event)
             return
-        first = f"Run {run.run_id} of {run.dag_id}, cluster {run.cluster}: {event}."
-        cost = cost_of(run.cluster, self.aws_conn_id)
+        cluster = run.cluster if self.pool is None else shared_cluster(self.pool, self.aws_conn_id)
+        first = f"Run {run.run_id} of {run.dag_id}, cluster {cluster}: {event}."
+        cost = cost_of(cluster, self.aws_conn_id)
         send(Message(f"{run.dag_id}: {event}", f"{first}\n{text}\n{cost}", run.link), self.notify, self.aws_conn_id)
 
     def failed(self, event: str) -> Callable[[Context], None]:
@@ -161,6 +164,15 @@ class Teller:
                 self(context, f"{event}, and is tried again", str(context.get("exception") or ""))
 
         return callback
+
+
+def shared_cluster(pool: str, aws_conn_id: str | None) -> str:
+    """Return the name of a pool's cluster now."""
+    try:
+        return PoolStore(Account(aws_conn_id, site("region")).client("s3"), site("bucket"), pool).read().cluster_name
+    except Exception as error:  # the message is more than the name
+        log.warning("Which cluster pool %s has is not known: %s", pool, error)
+        return f"of pool {pool}"
 
 
 def cost_of(cluster: str, aws_conn_id: str | None) -> str:

@@ -42,7 +42,7 @@ def describe_simulation(simulation: SimulationConfig) -> str:
     rows = {
         **({"Sweep": _sweep(simulation.sweep, simulation)} if simulation.sweep else {}),
         "Starts": when,
-        "Cluster": f"`config/clusters/{simulation.cluster.profile}.yaml`",
+        "Cluster": f"`config/clusters/{simulation.cluster.profile}.yaml`{_shared(simulation)}",
         "Job": f"`include/job_scripts/{simulation.job.script}` on {resources.nodes} node(s), {tasks} task(s), "
         f"walltime {format_walltime(resources.walltime)}, partition `{resources.partition}`",
         "Results": f"{', '.join(f'`{pattern}`' for pattern in simulation.outputs)} to {target}",
@@ -60,6 +60,13 @@ def describe_simulation(simulation: SimulationConfig) -> str:
 def _sweep(sweep: Sweep, simulation: SimulationConfig) -> str:
     running = f", {sweep.max_running} at a time" if sweep.max_running else ""
     return f"{len(points(sweep, simulation.job.parameters)):,} points{running}, {sweep.tolerate:.0%} of which may fail"
+
+
+def _shared(simulation: SimulationConfig) -> str:
+    if simulation.cluster.pool is None:
+        return ""
+    idle = format_duration(simulation.cluster.idle)
+    return f", shared by the runs of pool `{simulation.cluster.pool}`, and deleted after {idle} without runs and jobs"
 
 
 def _on_failure(simulation: SimulationConfig) -> str:
@@ -80,13 +87,22 @@ def summarize(returned: Mapping[str, Any], states: Mapping[str, str | None], clu
                 f"{label:10} {saved.get('uri')}: {saved.get('files')} files, {saved.get('bytes')} bytes, {verified}"
             )
     if deletion := returned.get("delete_cluster"):
-        left = ", ".join(map(str, deletion.get("leftovers", []))) or "nothing"
-        lines.append(f"Deletion   proven; left: {left}")
+        lines.append(f"Deletion   {_describe_deletion(deletion)}")
     else:
         lines.append("Deletion   NOT proven: look at delete_cluster and at the CloudFormation console")
     failed = sorted(task for task, state in states.items() if state == "failed")
     lines.append(f"Failed     {', '.join(failed)}" if failed else "Failed     nothing")
     return lines
+
+
+def _describe_deletion(deletion: Mapping[str, Any]) -> str:
+    if deletion.get("stack") == "shared":
+        return f"not yet: the cluster is shared, and held by {', '.join(deletion['held_by'])}"
+    if deletion.get("stack") == "deleting":
+        return f"of the shared cluster is done, and proven, by {deletion['by']}"
+    if deletion.get("stack") == "none":
+        return "not needed: the run never joined its pool"
+    return f"proven; left: {', '.join(map(str, deletion.get('leftovers', []))) or 'nothing'}"
 
 
 def _describe_job(job: Mapping[str, Any]) -> str:

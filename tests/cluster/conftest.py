@@ -29,6 +29,7 @@ class TaskInstance:
     dag_id: str = "lj_melt"
     run_id: str = "manual__2026-11-23"
     try_number: int = 1
+    map_index: int = -1
     xcoms: dict[str, Any] = field(default_factory=dict)
 
     def xcom_push(self, key: str, value: Any) -> None:
@@ -57,6 +58,11 @@ def first_event(trigger: BaseTrigger) -> Any:
 @pytest.fixture
 def drive(context: dict[str, Any]) -> Callable[..., Any]:
     """Return the function that runs an operator to its end and returns its result."""
+    return driver(context)
+
+
+def driver(context: dict[str, Any]) -> Callable[..., Any]:
+    """Return the function that runs an operator to its end, for the run of a context."""
     from airflow.sdk.exceptions import TaskDeferred
 
     def run(operator: Any) -> Any:

@@ -9,8 +9,9 @@ from typing import Any
 import boto3
 import pytest
 
-from hpc.cluster.abandoned import Run, Sighting, find_ours, judge, state_of
-from hpc.names import TAG_AIRFLOW, TAG_EXPIRES, TAG_KEEP, TAG_RUN_ID, TAG_SIMULATION, cluster_name
+from hpc.cluster.abandoned import Run, Sighting, find_ours, judge, judge_shared, state_of
+from hpc.cluster.pool import Lease
+from hpc.names import TAG_AIRFLOW, TAG_EXPIRES, TAG_KEEP, TAG_POOL, TAG_RUN_ID, TAG_SIMULATION, cluster_name
 
 NOW = datetime(2026, 11, 27, 12, 0, tzinfo=UTC)
 PAST, FUTURE = "2026-11-27T11:59:59Z", "2026-11-27T12:00:01Z"
@@ -50,6 +51,20 @@ def test_before_its_expiry_the_run_decides(run: Run, abandoned: bool, why: str) 
     verdict = judge(sighting(), run, NOW)
     assert verdict.abandoned is abandoned
     assert why in verdict.why
+
+
+def test_of_a_shared_cluster_its_pool_decides_and_not_its_first_run() -> None:
+    shared = sighting(**{TAG_POOL: "mesh", TAG_EXPIRES: PAST})
+    assert shared.pool == "mesh"
+    assert sighting().pool == ""
+    lease = Lease(dag_id="grid", run_id="manual__2", expires=NOW)
+    verdict = judge_shared(shared, [lease])
+    assert (verdict.abandoned, verdict.why) == (
+        False,
+        "is held by run manual__2 of grid, until 2026-11-27 12:00 UTC at the latest",
+    )
+    assert judge_shared(shared, []).abandoned
+    assert not judge_shared(sighting(**{TAG_POOL: "mesh", TAG_KEEP: ""}), []).abandoned
 
 
 def test_without_an_expiry_an_unknown_run_is_for_people() -> None:

@@ -8,7 +8,7 @@ from hpc import errors
 from hpc.cluster.decision import Action, alternative_of, decide_creation, next_alternative, passes_by_itself
 from hpc.cluster.stacks import Stack
 from hpc.errors import ConfigurationError
-from hpc.names import TAG_ALTERNATIVE, TAG_EXPIRES, TAG_OUTPUTS, TAG_RUN_ID, TAG_SIMULATION
+from hpc.names import TAG_ALTERNATIVE, TAG_EXPIRES, TAG_OUTPUTS, TAG_POOL, TAG_RUN_ID, TAG_SIMULATION
 
 OURS = {TAG_SIMULATION: "melt", TAG_RUN_ID: "run-1", TAG_EXPIRES: "2026-11-23T10:00:00Z", "project": "demo"}
 
@@ -81,3 +81,13 @@ def test_only_what_another_place_helps_against_is_tried_elsewhere(
 def test_only_what_passes_by_itself_is_worth_the_same_again() -> None:
     assert all(passes_by_itself(error("x")) for error in (errors.CapacityError, errors.ThrottlingError))
     assert not any(passes_by_itself(error("x")) for error in (errors.HeadNodeBootstrapError, errors.QuotaError))
+
+
+def test_the_cluster_of_a_pool_is_every_runs_of_the_pool() -> None:
+    shared = stack("CREATE_COMPLETE", {**OURS, TAG_POOL: "mesh"})
+    assert decide_creation(shared, {TAG_RUN_ID: "run-2", TAG_POOL: "mesh"}) is Action.ADOPT
+    for others in ({TAG_RUN_ID: "run-1", TAG_POOL: "grid"}, {TAG_RUN_ID: "run-2"}):
+        with pytest.raises(ConfigurationError, match="belongs to another cluster"):
+            decide_creation(shared, others)
+    with pytest.raises(ConfigurationError, match=r"airflow-parallelcluster:pool is None, not 'mesh'"):
+        decide_creation(stack("CREATE_COMPLETE"), {**OURS, TAG_POOL: "mesh"})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -84,3 +84,17 @@ def test_the_operator_lets_a_good_run_pass() -> None:
     operator = HoldClusterOperator(task_id="hold_cluster", cluster_name="melt-1", **TASKS)
     context: Any = {"ti": Instance({**WELL, "hold_cluster": None})}
     assert operator.execute(context) == {"held": None, "seconds": 0}
+
+
+def test_who_holds_a_shared_cluster_renews_the_lease_first() -> None:
+    renewed: list[datetime] = []
+    operator = HoldClusterOperator(
+        task_id="hold_cluster", cluster_name="pool-mesh-1", **TASKS, keep_lease=lambda _, until: renewed.append(until)
+    )
+    failed: Any = {"ti": Instance({**WELL, "export_results": "failed"})}
+    with pytest.raises(TaskDeferred):
+        operator.execute(failed)
+    assert [until - datetime.now(UTC) > 23.9 * HOUR for until in renewed] == [True]
+    well: Any = {"ti": Instance({**WELL})}
+    operator.execute(well)
+    assert len(renewed) == 1, "who holds nothing back renews nothing"

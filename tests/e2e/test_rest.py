@@ -108,6 +108,24 @@ def test_a_run_with_parameters_goes_through_all_steps(airflow: RunningAirflow, r
     assert is_gone(airflow, "ising_2d", run_id)
 
 
+def test_runs_at_the_same_time_share_one_cluster_and_the_last_deletes_it(airflow: RunningAirflow) -> None:
+    client = airflow.client
+    both = {greeting: rest.trigger(client, "shared", {"greeting": greeting}) for greeting in ("first", "second")}
+    stacks, held = set(), []
+    for greeting, run_id in both.items():
+        states = finished(airflow, "shared", run_id)
+        assert set(states.values()) == {"success"}, states
+        exported = rest.returned(client, "shared", run_id, "export_results")
+        body = airflow.region.client("s3").get_object(Bucket=exported["bucket"], Key=f"{exported['prefix']}/hello.txt")
+        assert body["Body"].read().decode().startswith(f"{greeting} from ")
+        stacks.add(rest.returned(client, "shared", run_id, "create_cluster")["stack_id"])
+        held.append(rest.returned(client, "shared", run_id, "delete_cluster")["stack"])
+    assert len(stacks) == 1, "two runs made two clusters"
+    assert sorted(held) == ["gone", "shared"]
+    names = [stack["StackName"] for stack in airflow.region.client("cloudformation").describe_stacks()["Stacks"]]
+    assert not [name for name in names if name.startswith("pool-tests-")]
+
+
 @pytest.mark.parametrize("conf", [{"steps": -5}, {"steps": "many"}, {"steps": 10**12}])
 def test_a_bad_parameter_is_refused_before_there_is_a_run(airflow: RunningAirflow, conf: dict[str, Any]) -> None:
     client = airflow.client

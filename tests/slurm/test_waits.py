@@ -518,6 +518,26 @@ def test_the_queue_is_empty_when_it_says_so(tasks: Tasks, capsys: pytest.Capture
     assert on_head_node(tasks.address, "squeue --noheader") == ""
 
 
+def test_on_a_shared_cluster_only_the_runs_own_jobs_are_waited_for(
+    tasks: Tasks, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script, task = "until [ -e end ]; do sleep 0.2; done", TaskInstance()
+    theirs, mine = tasks.submit(script), tasks.submit(script, task)
+    own = {"jobs_of": ["submit_job", "postprocess"], "directory": mine["directory"]}
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(sensor(tasks, SlurmQueueEmptySensor, **own).execute, task.context)
+        said = ""
+        deadline = time.monotonic() + 60
+        while "jobs in the queue" not in said:
+            assert time.monotonic() < deadline
+            said += capsys.readouterr().out
+        assert f"1 jobs in the queue: {mine['job_id']} {mine['name']}" in said
+        on_head_node(tasks.address, f"touch {mine['directory']}/end")
+        waiting.result()
+    assert on_head_node(tasks.address, "squeue --noheader --format=%i").split() == [str(theirs["job_id"])]
+    on_head_node(tasks.address, f"touch {theirs['directory']}/end")
+
+
 # ------------------------------------------------------------------------------------------------ slow ends, looked at
 @pytest.mark.usefixtures("connections")
 def test_the_walltime_ends_a_job(slow: Slow) -> None:

@@ -5,7 +5,7 @@ Looks at every stack that bears our tag, and at what bears it without a stack; j
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -14,6 +14,7 @@ from typing import Any
 from hpc import names
 from hpc.aws_errors import aws_errors
 from hpc.cluster.leftovers import TAG, Clients
+from hpc.cluster.pool import Lease
 
 _NO_STACK = "gone"
 
@@ -56,6 +57,11 @@ class Sighting:
         return names.parse_expiry(self.tags.get(names.TAG_EXPIRES, ""))
 
     @property
+    def pool(self) -> str:
+        """The pool whose runs share it; empty for a run's own."""
+        return self.tags.get(names.TAG_POOL, "")
+
+    @property
     def is_named_after_its_run(self) -> bool:
         """Whether the tags name the run exactly: a run id may hold characters that a tag cannot."""
         return names.cluster_name(self.simulation, self.run_id) == self.cluster_name
@@ -85,6 +91,18 @@ def judge(sighting: Sighting, run: Run, now: datetime) -> Verdict:
         case Run.ALIVE:
             return Verdict(False, f"its run goes on; {until}")
     return Verdict(False, f"this Airflow cannot tell whether its run is over; {until}")
+
+
+def judge_shared(sighting: Sighting, leases: Sequence[Lease]) -> Verdict:
+    """Say whether the cluster of a pool is abandoned: its expiry is that of its first run, but `leases` are of all."""
+    if names.TAG_KEEP in sighting.tags:
+        return Verdict(False, f"is marked {names.TAG_KEEP}")
+    if leases:
+        until = max(lease.expires for lease in leases)
+        return Verdict(
+            False, f"is held by {', '.join(map(str, leases))}, until {until:%Y-%m-%d %H:%M} UTC at the latest"
+        )
+    return Verdict(True, f"no run of pool {sighting.pool} holds it")
 
 
 def state_of(sighting: Sighting, airflow: str, count_runs: Callable[..., int]) -> Run:

@@ -7,7 +7,7 @@ from enum import Enum
 
 from hpc.cluster.stacks import Progress, Stack, progress
 from hpc.errors import CapacityError, ConfigurationError, SubnetFullError, TransientError
-from hpc.names import TAG_ALTERNATIVE, TAG_RUN_ID, TAG_SIMULATION
+from hpc.names import TAG_ALTERNATIVE, TAG_POOL, TAG_RUN_ID, TAG_SIMULATION
 
 #: What another subnet or instance type helps against.
 ELSEWHERE = (CapacityError, SubnetFullError)
@@ -29,7 +29,7 @@ def decide_creation(stack: Stack | None, tags: Mapping[str, str]) -> Action:
     """
     if stack is None or stack.status == "DELETE_COMPLETE":
         return Action.CREATE
-    require_same_owner(stack, {key: tags[key] for key in (TAG_SIMULATION, TAG_RUN_ID) if key in tags})
+    require_same_owner(stack, {key: tags[key] for key in (TAG_SIMULATION, TAG_RUN_ID, TAG_POOL) if key in tags})
     if stack.status == "DELETE_IN_PROGRESS":
         return Action.WAIT_THEN_CREATE
     failed = progress(stack.status, "CREATE_COMPLETE") is Progress.FAILED
@@ -37,11 +37,13 @@ def decide_creation(stack: Stack | None, tags: Mapping[str, str]) -> Action:
 
 
 def require_same_owner(stack: Stack, tags: Mapping[str, str]) -> None:
-    """Raise ConfigurationError unless the stack bears `tags`: those that say which run it is of."""
+    """Raise ConfigurationError unless the stack bears `tags`: those that say which run it is of.
+
+    The cluster of a pool belongs to every run of the pool: of its tags only the pool's name counts.
+    """
+    decisive = [TAG_POOL] if TAG_POOL in tags else list(tags)
     other = [
-        f"{key} is {stack.tags.get(key)!r}, not {value!r}"
-        for key, value in tags.items()
-        if stack.tags.get(key) != value
+        f"{key} is {stack.tags.get(key)!r}, not {tags[key]!r}" for key in decisive if stack.tags.get(key) != tags[key]
     ]
     if other:
         raise ConfigurationError(

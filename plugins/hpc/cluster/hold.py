@@ -74,6 +74,7 @@ class HoldClusterOperator(BaseOperator):
     :param keep_for: how long a failed run's cluster is kept for people to look at; None to delete it at once
     :param hold_if_unverified: how long a cluster with unsaved results is kept
     :param tell: called with the context, the event and what it means, when a cluster is kept
+    :param keep_lease: of a shared cluster: called with the context and the end of the hold, before it begins
     """
 
     template_fields = ("cluster_name",)
@@ -90,6 +91,7 @@ class HoldClusterOperator(BaseOperator):
         keep_for: timedelta | None,
         hold_if_unverified: timedelta,
         tell: Callable[[Context, str, str], None] | None = None,
+        keep_lease: Callable[[Context, datetime], None] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -101,6 +103,7 @@ class HoldClusterOperator(BaseOperator):
         self.keep_for = keep_for
         self.hold_if_unverified = hold_if_unverified
         self.tell = tell
+        self.keep_lease = keep_lease
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Defer until the hold is over; return {"held": reason or None, "seconds": length}."""
@@ -123,6 +126,8 @@ class HoldClusterOperator(BaseOperator):
     def wait(self, context: Context, hold: Hold) -> NoReturn:
         """Say loudly that the cluster is kept, and defer until the hold is over."""
         until = datetime.now(UTC) + hold.duration
+        if self.keep_lease is not None:
+            self.keep_lease(context, until)
         event = f"its cluster is KEPT RUNNING for {format_duration(hold.duration)}"
         text = (
             f"{self.cluster_name} is kept until {until.isoformat(timespec='seconds')}: {hold.reason}.\n"

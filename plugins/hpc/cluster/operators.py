@@ -464,6 +464,10 @@ class ParallelClusterDeleteOperator(ClusterTask, BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Delete, unless it is gone or going already, and wait for the end."""
+        return self.begin(context)
+
+    def begin(self, context: Context) -> dict[str, Any]:
+        """Do what `execute` does."""
         started = time.time()
         stack = self._living_stack()
         if stack is not None:

@@ -8,6 +8,8 @@ takes the value's type.
 from __future__ import annotations
 
 import difflib
+import hashlib
+import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -15,6 +17,7 @@ from typing import Any
 import yaml
 
 from hpc.errors import ConfigurationError
+from hpc.names import TAG_PREFIX
 
 Value = str | int | float | bool
 
@@ -75,6 +78,14 @@ def add_tags(configuration: str, tags: Mapping[str, str]) -> str:
     """Return a configuration with further tags; those that it has already stay as they are."""
     document = _read(configuration, _RENDERED)
     return _with_tags(document, {**tags, **_tags(document, _RENDERED)})
+
+
+def fingerprint(configuration: str) -> str:
+    """Return what tells a rendered configuration from others. Our own tags, which name a run, do not count."""
+    document = _read(configuration, _RENDERED)
+    tags = {key: value for key, value in _tags(document, _RENDERED).items() if not key.startswith(TAG_PREFIX)}
+    text = json.dumps({**document, "Tags": tags}, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _read(text: str, source: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from hpc.head_node.address import head_node_of
 from hpc.head_node.session import run_on_kill, run_session
 from hpc.slurm.cancel import cancel_job
 from hpc.slurm.events import end_of, raise_for_end, raise_for_event
-from hpc.slurm.identity import SubmittedJob
+from hpc.slurm.identity import JobPlaces, SubmittedJob
 from hpc.slurm.states import JobState
 from hpc.slurm.submission import move_job
 from hpc.slurm.triggers import (
@@ -229,11 +229,25 @@ class SlurmJobSensor(_JobSensor):
 
 
 class SlurmQueueEmptySensor(_SlurmSensor):
-    """Wait until no job of the cluster is pending, running or ending; the log says which still are."""
+    """Wait until no job of the cluster is pending, running or ending; the log says which still are.
+
+    :param jobs_of: ids of tasks of this run: only their jobs count, for others share the cluster. All jobs if empty.
+    :param directory: the folder of their jobs.
+    """
+
+    template_fields: Sequence[str] = ("directory", *_SlurmSensor.template_fields)
+
+    def __init__(self, *, jobs_of: Sequence[str] = (), directory: str = "", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.jobs_of = jobs_of
+        self.directory = directory
 
     def execute(self, context: Context) -> None:
         """Wait for the empty queue."""
-        self.execute_complete(context, self._wait(QueueEmptyTrigger(**self._where_and_how_long())))
+        names = [
+            JobPlaces.of_task(context["ti"], directory=self.directory, task_id=task).job_name for task in self.jobs_of
+        ]
+        self.execute_complete(context, self._wait(QueueEmptyTrigger(names=names, **self._where_and_how_long())))
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> None:
         """Say that it is empty."""

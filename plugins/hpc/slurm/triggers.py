@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from abc import abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import timedelta
@@ -353,7 +353,18 @@ class SweepStartTrigger(_StartTrigger, SweepTrigger):
 
 
 class QueueEmptyTrigger(SlurmTrigger):
-    """Wait until no job is pending, running or ending; say which still are. The event carries its status only."""
+    """Wait until no job is pending, running or ending; say which still are. The event carries its status only.
+
+    :param names: only jobs count whose name begins with one of these; all jobs if there are none
+    """
+
+    def __init__(self, *, names: Sequence[str] = (), **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.names = tuple(names)
+
+    def arguments(self) -> dict[str, Any]:
+        """Return what the constructor takes."""
+        return {"names": list(self.names), **super().arguments()}
 
     async def _wait(self) -> dict[str, Any]:
         rounds = ask(self.address, self.ssh_conn_id, [ACTIVE], longest_pause=self.longest_pause)
@@ -369,10 +380,14 @@ class QueueEmptyTrigger(SlurmTrigger):
         if answers["active"].exit_status != 0:
             self._see("slurmctld does not answer; whether the queue is empty is unknown, asking again")
             return None
-        jobs = parse_squeue(answers["active"].stdout)
+        jobs = [
+            job
+            for job in parse_squeue(answers["active"].stdout).values()
+            if not self.names or job.name.startswith(self.names)
+        ]
         if not jobs:
             return {"status": "success"}
-        shown = [f"{job.job_id} {job.name} {job.state.slurm_name}" for job in list(jobs.values())[:5]]
+        shown = [f"{job.job_id} {job.name} {job.state.slurm_name}" for job in jobs[:5]]
         more = f" and {len(jobs) - 5} more" if len(jobs) > 5 else ""
         self._see(f"{len(jobs)} jobs in the queue: {', '.join(shown)}{more}")
         return None

@@ -1,9 +1,10 @@
 """The shipped single-node simulation as more Airflow DAGs for the end-to-end tests.
 
 One on a schedule, one whose job fails, one whose job never ends, one with nothing but a greeting to compute and no
-patience with leftovers.
+patience with leftovers, one whose runs share a cluster.
 """
 
+from datetime import timedelta
 from pathlib import Path
 
 from hpc.config import SIMULATIONS_DIR, Job, Schedule, load_simulation
@@ -46,6 +47,18 @@ leftover = build_dag(
             "job": Job(script="hello.sh", parameters={"greeting": greeting}),
             "inputs": (),
             "export": "discard",
+        }
+    )
+)
+pool = {"sharing": "pooled", "name": "tests", "idle": timedelta(seconds=1), "values": {"nodes": 2}}
+shared = build_dag(
+    shipped.model_copy(
+        update={
+            "name": "shared",
+            "cluster": shipped.cluster.model_copy(update=pool),
+            "job": Job(script="hello.sh", parameters={"greeting": greeting}),
+            "inputs": (),
+            "outputs": ("hello.txt",),
         }
     )
 )
