@@ -219,7 +219,12 @@ class JoinPoolOperator(_PoolTask, ParallelClusterCreateOperator):
         return self.join(context)
 
     def _result(self, stack_id: str, adopted: bool, number: int) -> dict[str, Any]:
-        return {**super()._result(stack_id, adopted, number), "pool": self.pool_name}
+        return {
+            "cluster_name": self.cluster_name,
+            "stack_id": stack_id,
+            "adopted": adopted,
+            "pool": self.pool_name,
+        }
 
 
 class LeavePoolOperator(_PoolTask, ParallelClusterDeleteOperator):
