@@ -4,10 +4,10 @@ AIRFLOW := .local/venvs/airflow/bin/python
 PYTEST := $(AIRFLOW) -m pytest -p workshop.marks
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test up down check lint format fast chaos-jobs bench-jobs bench-lifecycle lock clean setup setup-tests
+.PHONY: help demo test up down check lint format fast chaos-jobs bench-jobs bench-export bench-lifecycle lock clean setup setup-tests
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: setup ## a cluster from nothing to nothing, with a real MPI job on it (DEMO_KEEP=1, DEMO_SIMULATION=name)
 	@$(AIRFLOW) -m workshop.demo
@@ -36,6 +36,9 @@ fast: setup ## the tests that need no server, under a minute
 
 bench-jobs: setup ## what waiting for thousands of jobs costs, and submitting them: about 15 minutes
 	@$(AIRFLOW) -m benchmarks.jobs
+
+bench-export: setup ## our export to S3 against aws s3 sync, rclone and s5cmd: about 10 minutes, 12 GB of disk
+	@$(AIRFLOW) -m benchmarks.export
 
 bench-lifecycle: setup ## what a whole run costs beside AWS, Slurm and the job, against an empty DAG, and what many simulations cost
 	@$(AIRFLOW) -m benchmarks.lifecycle

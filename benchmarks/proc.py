@@ -72,6 +72,28 @@ def memory(pid: int, name: str) -> int:
         return 0
 
 
+def parse_peak(text: str) -> int:
+    """Return the most kB that a process ever had in memory, from its `status`; a zombie has none."""
+    found = re.search(r"^VmHWM:\s+(\d+) kB", text, re.MULTILINE)
+    return int(found[1]) if found else 0
+
+
+def peak(pid: int) -> int:
+    """Return the most kB that a process ever had in memory; 0 once it is gone."""
+    try:
+        return parse_peak(Path(f"/proc/{pid}/status").read_text())
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+
+
+def command_line(pid: int) -> bytes:
+    """Return the words of a process, a NUL after each; nothing once it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
+
+
 def free_memory() -> int:
     """Return the kB that programs can still have."""
     found = re.search(r"^MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)

@@ -170,7 +170,8 @@ def test_a_site_gets_its_copy() -> None:
     export = {"on_premises": {"sftp_conn_id": "site", "directory": "/results"}}
     dag = build_dag(simulation(export=export))
     assert dag.get_task("send_on_premises").upstream_task_ids == {"export_results"}
-    assert "send_on_premises" in dag.get_task("hold_cluster").upstream_task_ids
+    assert dag.get_task("send_on_premises").downstream_task_ids == {"report"}, "no deletion waits for a site"
+    assert dag.get_task("hold_cluster").regardless_of == ["send_on_premises"]
 
 
 def test_a_kept_cluster_is_not_rolled_back() -> None:

@@ -15,6 +15,7 @@ LOCKS = (
     ("requirements-dev.in", "requirements-dev.lock", "3.11", ("-c", "requirements.lock")),
     ("requirements-parallelcluster.in", "requirements-parallelcluster.lock", "3.10", ()),
     ("workshop/requirements-tools.in", "workshop/requirements-tools.lock", "3.11", ()),
+    ("benchmarks/requirements-export.in", "benchmarks/requirements-export.lock", "3.11", ()),
 )
 ONE_SITE_ONLY = ("UV_INDEX", "UV_FIND_LINKS", "UV_INDEX_STRATEGY")
 

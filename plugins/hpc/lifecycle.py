@@ -308,7 +308,7 @@ def add_tasks(simulation: SimulationConfig) -> None:
         )
 
     with TaskGroup("results", prefix_group_id=False, tooltip="Steps 11 and 12: results and pictures"):
-        saved = _add_results(simulation, directory=directory, on_cluster=on_cluster, ran=[connect, run_job])
+        saved, sent = _add_results(simulation, directory=directory, on_cluster=on_cluster, ran=[connect, run_job])
 
     with TaskGroup("release", prefix_group_id=False, tooltip="Step 13: from a cluster to nothing"):
         wait_for_empty_queue = SlurmQueueEmptySensor(
@@ -326,6 +326,7 @@ def add_tasks(simulation: SimulationConfig) -> None:
             reached_by="connect",
             exported_by="export_results" if isinstance(simulation.export, Export) else None,
             also_exported_by=["export_pictures"],
+            regardless_of=["send_on_premises"],
             keep_for=_keep_for(simulation),
             hold_if_unverified=_hold(simulation),
             tell=tell,
@@ -356,6 +357,8 @@ def add_tasks(simulation: SimulationConfig) -> None:
     submit_job >> watch_alarms
     [run_job, watch_alarms, *saved] >> wait_for_empty_queue
     [wait_for_empty_queue, watch_alarms, *saved] >> hold_cluster >> delete_cluster >> report
+    # It needs S3 and not the cluster: a site that is down delays the verdict on the run and nothing else.
+    sent >> report
 
 
 def _make_cluster(simulation: SimulationConfig, aws: dict[str, Any]) -> tuple[BaseOperator, BaseOperator]:
@@ -432,10 +435,13 @@ def keep_lease(simulation: SimulationConfig, context: Context, until: datetime) 
 
 def _add_results(
     simulation: SimulationConfig, *, directory: str, on_cluster: dict[str, Any], ran: list[BaseOperator]
-) -> list[BaseOperator]:
-    """Add what saves the results and makes the pictures; return every task of it, for the deletion waits for all."""
+) -> tuple[list[BaseOperator], list[BaseOperator]]:
+    """Add what saves the results and makes the pictures.
+
+    Returns the tasks that the deletion waits for, and those that can outlive the cluster.
+    """
     if simulation.export == "discard":
-        return []
+        return [], []
     export, post = simulation.export, simulation.postprocess
     policy = _policies(simulation.retries)
     bucket, prefix = _results_place(simulation, export)
@@ -457,6 +463,7 @@ def _add_results(
     ).as_teardown(setups=[ran[0]])
     ran >> export_results
     saved: list[BaseOperator] = [export_results]
+    sent: list[BaseOperator] = []
     if export.on_premises is not None:
         send_on_premises = ResultsOnPremisesOperator(
             task_id="send_on_premises",
@@ -468,7 +475,7 @@ def _add_results(
             **policy(retries.TRANSFER),
         )
         export_results >> send_on_premises
-        saved.append(send_on_premises)
+        sent.append(send_on_premises)
     if post is not None:
         postprocess = SlurmJobOperator(
             task_id="postprocess",
@@ -494,7 +501,7 @@ def _add_results(
         )
         [export_results, ran[-1]] >> postprocess >> export_pictures
         saved += [postprocess, export_pictures]
-    return saved
+    return saved, sent
 
 
 def _results_place(simulation: SimulationConfig, export: Export) -> tuple[str, str]:

@@ -30,7 +30,7 @@ _PICTURE = """\
 ```"""
 
 #: The tasks whose return values stand in the summary.
-_SUMMARIZED = ("run_job", "export_results", "export_pictures", "delete_cluster")
+_SUMMARIZED = ("run_job", "export_results", "export_pictures", "send_on_premises", "delete_cluster")
 
 
 def describe_simulation(simulation: SimulationConfig) -> str:
@@ -86,6 +86,8 @@ def summarize(returned: Mapping[str, Any], states: Mapping[str, str | None], clu
             lines.append(
                 f"{label:10} {saved.get('uri')}: {saved.get('files')} files, {saved.get('bytes')} bytes, {verified}"
             )
+    if copied := returned.get("send_on_premises"):
+        lines.append(f"On site    {copied['sftp_conn_id']}:{copied['directory']}: {copied['files']} files, verified")
     if deletion := returned.get("delete_cluster"):
         lines.append(f"Deletion   {_describe_deletion(deletion)}")
     else:

@@ -42,6 +42,8 @@ WELL = {
         ({**WELL, "export_results": "failed"}, {"exported_by": None}, 0),
         ({**WELL, "export_pictures": "failed"}, {"also_exported_by": ["export_pictures"]}, 24),
         ({**WELL, "export_pictures": "upstream_failed"}, {"also_exported_by": ["export_pictures"]}, 0),
+        ({**WELL, "site": "failed"}, {"regardless_of": ["site"], "keep_for": 4 * HOUR}, 0),
+        ({**WELL, "site": "failed", "run_job": "failed"}, {"regardless_of": ["site"], "keep_for": 4 * HOUR}, 4),
         ({**WELL, "submit_job": "failed", "run_job": "upstream_failed", "export_results": "failed"}, {}, 24),
         ({"create_cluster": "failed"}, {"keep_for": 4 * HOUR}, 0),
         ({"create_cluster": "success", "wait_for_stack": "failed"}, {}, 0),

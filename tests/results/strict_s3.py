@@ -23,12 +23,24 @@ BAD_DIGEST = 400, b"<Error><Code>BadDigest</Code></Error>"
 
 @dataclass
 class StrictS3:
-    """`answer` is asked before each request (method, path) and may answer in S3's place."""
+    """`answer` is asked before each request (method, path) and may answer in S3's place.
+
+    `cut` says after how many bytes of an answer the connection ends.
+    """
 
     url: str = ""
     answer: Callable[[str, str], tuple[int, bytes] | None] = lambda *_: None
     damage: Callable[[str], bool] = lambda _: False
+    cut: Callable[[str, str], int | None] = lambda *_: None
     puts: list[str] = field(default_factory=list)
+    ranges: list[str] = field(default_factory=list)
+
+    def note(self, method: str, path: str, part: str | None) -> None:
+        """Keep what was asked."""
+        if method == "PUT":
+            self.puts.append(path)
+        if part:
+            self.ranges.append(f"{path} {part}")
 
 
 def _handler(s3: StrictS3, upstream: str) -> type[BaseHTTPRequestHandler]:
@@ -41,8 +53,7 @@ def _handler(s3: StrictS3, upstream: str) -> type[BaseHTTPRequestHandler]:
         def _relay(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             path = urllib.parse.unquote(urllib.parse.urlsplit(self.path).path)
-            if self.command == "PUT":
-                s3.puts.append(path)
+            s3.note(self.command, path, self.headers.get("Range"))
             if s3.damage(path):
                 body = body[:-1] + bytes([body[-1] ^ 1])
             given = s3.answer(self.command, path)
@@ -66,7 +77,8 @@ def _handler(s3: StrictS3, upstream: str) -> type[BaseHTTPRequestHandler]:
             length = next((value for name, value in headers if name.lower() == "content-length"), str(len(body)))
             self.send_header("Content-Length", length if self.command == "HEAD" else str(len(body)))
             self.end_headers()
-            self.wfile.write(body)
+            self.wfile.write(body[: s3.cut(self.command, self.path)])
+            self.close_connection = s3.cut(self.command, self.path) is not None
 
         do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _relay
 

@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpc.results import exporter
+from hpc.results.manifest import parse_manifest
 
 SOURCE = Path(exporter.__file__).read_text()
 #: Holds a lock until it is ended.
@@ -93,7 +94,7 @@ def test_hashes_of_parts(tmp_path: Path, size: int) -> None:
     data = os.urandom(size)
     (tmp_path / "a").write_bytes(data)
     counted: list[int] = []
-    entry = exporter.describe_file(str(tmp_path), "a", 10, counted.append)
+    entry = exporter.describe_file(os.fsencode(tmp_path.resolve()), "a", 10, counted.append)
     assert entry["sha256"] == hashlib.sha256(data).hexdigest()
     assert sum(counted) == size
     pieces = [data[start : start + 10] for start in range(0, size, 10)] if size > 10 else []
@@ -126,14 +127,37 @@ def test_what_a_failed_job_did_not_write_is_left_out(tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()
     (run / "job.1.log").write_text("segmentation fault")
-    paths, left_out = exporter.select(str(run), ["*.log", "*.csv"], False)
-    assert paths == ["job.1.log"]
-    assert left_out == [{"path": "*.csv", "reason": "a pattern that matches no file"}]
-    assert exporter.select(str(tmp_path / "never_made"), ["*.log"], False)[0] == []
+    found: list[tuple[str, int]] = []
+
+    def select(folder: Path, patterns: list[str], must_match: bool) -> list[dict[str, Any]]:
+        left_out: list[dict[str, Any]] = exporter.select(
+            str(folder), patterns, must_match, lambda path, size: found.append((path, size))
+        )
+        return left_out
+
+    nothing = [{"path": "*.csv", "reason": "a pattern that matches no file"}]
+    assert select(run, ["*.log", "*.csv"], False) == nothing
+    assert found == [("job.1.log", 18)]
+    assert select(tmp_path / "never_made", ["*.csv"], False) == nothing
     with pytest.raises(exporter.Failure, match="there is no folder"):
-        exporter.select(str(tmp_path / "never_made"), ["*.log"], True)
+        select(tmp_path / "never_made", ["*.log"], True)
     with pytest.raises(exporter.Failure, match=r"no file below .* matches '\*.csv'"):
-        exporter.select(str(run), ["*.log", "*.csv"], True)
+        select(run, ["*.log", "*.csv"], True)
+
+
+def test_what_became_a_link_out_of_the_folder_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("of somebody else")
+    root = tmp_path / "run"
+    root.mkdir()
+    (root / "inside").write_text("mine")
+    (root / "link").symlink_to("inside")
+    (root / "out").symlink_to(tmp_path / "secret")
+    (root / "folder").symlink_to(tmp_path)
+    with exporter.open_result(os.fsencode(root.resolve()), "link") as file:
+        assert file.read() == b"mine"
+    for path in ("out", "folder/secret"):
+        with pytest.raises(exporter.Failure, match="became a link that leads out of the folder"):
+            exporter.open_result(os.fsencode(root.resolve()), path)
 
 
 def start(document: dict[str, Any]) -> dict[str, Any]:
@@ -165,8 +189,8 @@ def test_its_lock_tells_that_it_runs(tmp_path: Path) -> None:
     assert answer["progress"]["files_done"] == 1
     with (tmp_path / "record" / "lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    manifest = json.loads((tmp_path / "record" / "manifest.json").read_text())
-    assert [file["path"] for file in manifest["files"]] == ["a"]
+    manifest = parse_manifest((tmp_path / "record" / "manifest.jsonl").read_text())
+    assert [file.path for file in manifest.files] == ["a"]
 
 
 def test_a_record_that_cannot_be_made_is_said(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpc.errors import ConfigurationError, ExportError
-from hpc.results.manifest import ResultFile, checked_patterns, key_of, keys_of, parse_manifest
+from hpc.results.manifest import Receiving, ResultFile, checked_patterns, key_of, keys_of, parse_manifest, parse_sent
 
 SHA = hashlib.sha256(b"x").hexdigest()
 
@@ -46,7 +46,25 @@ def test_patterns_that_are_refused(patterns: list[str]) -> None:
         checked_patterns(patterns)
 
 
-@pytest.mark.parametrize("document", ["", "[]", "{}", json.dumps({"directory": "/d", "files": [{}], "left_out": []})])
-def test_a_manifest_that_is_not_whole_is_refused(document: str) -> None:
+HEAD = {"directory": "/d", "files": 1, "left_out": []}
+FILE = {"path": "a", "size": 1, "mtime_ns": 0, "sha256": SHA}
+
+
+def test_a_manifest_is_sorted_by_path() -> None:
+    lines = [HEAD | {"files": 2}, FILE | {"path": "b"}, FILE]
+    manifest = parse_manifest("\n".join(map(json.dumps, lines)))
+    assert [file.path for file in manifest.files] == ["a", "b"]
+    assert (manifest.directory, manifest.size) == ("/d", 2)
+
+
+@pytest.mark.parametrize(
+    "lines", [[], [[]], [{}], [HEAD], [HEAD, {}], [HEAD, FILE, FILE], [HEAD | {"left_out": [{"a": 1}]}, FILE]]
+)
+def test_a_manifest_that_is_not_whole_is_refused(lines: list[object]) -> None:
     with pytest.raises(ExportError, match="cannot be read"):
-        parse_manifest(document)
+        parse_manifest("\n".join(map(json.dumps, lines)))
+
+
+def test_what_s3_answered_survives_a_line_that_was_cut() -> None:
+    lines = '["a", 0, "sha", "\\"etag\\"", true]\n["b", 5, "sha", "etag", false]\n["c", 0, "sh'
+    assert parse_sent(lines) == {("a", 0, "sha"): Receiving("etag", True), ("b", 5, "sha"): Receiving("etag", False)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import pwd
@@ -11,7 +12,15 @@ from typing import Any
 
 import pytest
 
-from hpc.errors import ConfigurationError, ConnectionLostError, ExportError, PermissionDeniedError, ReceiptMismatchError
+from hpc.errors import (
+    ConfigurationError,
+    ConnectionLostError,
+    ExportError,
+    HpcError,
+    PermissionDeniedError,
+    ReceiptMismatchError,
+)
+from hpc.results.bucket import BLOCK
 from hpc.results.on_premises import SIDECAR
 from hpc.results.operators import ResultsOnPremisesOperator
 from hpc.results.receipt import Receipt, make_receipt
@@ -111,6 +120,27 @@ def test_a_try_that_ends_in_the_middle_keeps_what_it_did(receipt: Receipt, site:
     assert not (site / "receipt.json").exists(), "the receipt comes last"
     strict.answer = lambda *_: None
     assert send(receipt, site)["sent"] < 4
+
+
+def test_a_file_that_was_interrupted_goes_on(receipt: Receipt, site: Path, strict: StrictS3) -> None:
+    strict.cut = lambda method, path: 2_200_000 if method == "GET" and path.endswith("field.bin") else None
+    with pytest.raises(HpcError, match="total bytes expected"):
+        send(receipt, site)
+    (begun,) = [file for file in site.glob("*.partial") if file.stat().st_size > 1_000_000]
+    number = begun.stat().st_ino
+    strict.cut = lambda *_: None
+    send(receipt, site)
+    assert strict.ranges == [f"/{receipt.bucket}/sim/big/field.bin bytes={2_200_000 - BLOCK}-"]
+    assert (site / "big/field.bin").read_bytes() == FILES["big/field.bin"]
+    assert (site / "big/field.bin").stat().st_ino == number
+
+
+def test_what_was_begun_and_is_another_file_is_written_anew(receipt: Receipt, site: Path) -> None:
+    site.mkdir(parents=True)
+    partial = ".airflow-parallelcluster." + hashlib.sha256(b"big/field.bin").hexdigest() + ".partial"
+    (site / partial).write_bytes(os.urandom(2 << 20))
+    assert send(receipt, site)["sent"] == 4
+    assert (site / "big/field.bin").read_bytes() == FILES["big/field.bin"]
 
 
 def test_an_object_that_is_not_as_the_receipt_says_does_not_get_its_name(receipt: Receipt, site: Path, s3: Any) -> None:

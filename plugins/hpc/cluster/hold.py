@@ -38,6 +38,7 @@ def decide_hold(
     reached_by: str,
     exported_by: str | None,
     also_exported_by: Sequence[str] = (),
+    regardless_of: Sequence[str] = (),
     keep_for: timedelta | None,
     hold_if_unverified: timedelta,
 ) -> Hold | None:
@@ -49,7 +50,7 @@ def decide_hold(
     holds: list[Hold] = []
     if states.get(created_by) != "success":
         return None
-    failed = sorted(task for task, state in states.items() if state in FAILED)
+    failed = sorted(task for task, state in states.items() if state in FAILED and task not in regardless_of)
     if exported_by is not None and states.get(reached_by) == "success" and states.get(exported_by) != "success":
         reason = f"a job may have run, but {exported_by} did not verify its results in S3"
         holds.append(Hold(reason, hold_if_unverified))
@@ -71,6 +72,7 @@ class HoldClusterOperator(BaseOperator):
     :param reached_by: task id whose success means that a job may have been submitted, and left results
     :param exported_by: task id whose success means that the results are verified in S3; None when they may be lost
     :param also_exported_by: task ids of further exports, whose failure holds the cluster as well
+    :param regardless_of: task ids that need no cluster: none is held because they fail
     :param keep_for: how long a failed run's cluster is kept for people to look at; None to delete it at once
     :param hold_if_unverified: how long a cluster with unsaved results is kept
     :param tell: called with the context, the event and what it means, when a cluster is kept
@@ -88,6 +90,7 @@ class HoldClusterOperator(BaseOperator):
         reached_by: str,
         exported_by: str | None,
         also_exported_by: Sequence[str] = (),
+        regardless_of: Sequence[str] = (),
         keep_for: timedelta | None,
         hold_if_unverified: timedelta,
         tell: Callable[[Context, str, str], None] | None = None,
@@ -100,6 +103,7 @@ class HoldClusterOperator(BaseOperator):
         self.reached_by = reached_by
         self.exported_by = exported_by
         self.also_exported_by = also_exported_by
+        self.regardless_of = regardless_of
         self.keep_for = keep_for
         self.hold_if_unverified = hold_if_unverified
         self.tell = tell
@@ -115,6 +119,7 @@ class HoldClusterOperator(BaseOperator):
             reached_by=self.reached_by,
             exported_by=self.exported_by,
             also_exported_by=self.also_exported_by,
+            regardless_of=self.regardless_of,
             keep_for=self.keep_for,
             hold_if_unverified=self.hold_if_unverified,
         )

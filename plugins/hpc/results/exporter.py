@@ -3,17 +3,20 @@
 It is sent whole over SSH (`hpc.results.launch`) with a JSON request behind it, starts its work detached from that
 session, and answers one JSON line. Two kinds of work:
 
-scan     expands the patterns below the directory, hashes every file, writes `manifest.json`;
+scan     expands the patterns below the directory, hashes every file, writes `manifest.jsonl`;
 upload   PUTs files, or parts of files, to URLs that the worker signed for exactly these bytes.
 
 Its record directory holds `lock` (held while the work runs, so nobody has to trust a process id), `pid`,
-`progress.json` (replaced atomically), `manifest.json` and `exporter.log`. URLs stay in memory.
+`progress.json` (replaced atomically), `manifest.jsonl`, `sent.jsonl` (what S3 answered to each PUT) and `exporter.log`.
+
+Its memory does not grow with the number of files: their names, and the URLs, wait in files without a name, which
+nobody else can open and which end with the process.
 
 Standard library only and Python 3.6, the oldest on ParallelCluster's images (RHEL 8, Rocky 8): imports nothing of
 `hpc`.
 """
 # The syntax and library of Python 3.6, and names as bytes, for a folder may hold any:
-# ruff: noqa: UP006, UP035, UP045, PTH103, PTH105, PTH110, PTH111, PTH112, PTH114, PTH116, PTH118, PTH123
+# ruff: noqa: UP006, UP035, UP045, PTH103, PTH105, PTH110, PTH111, PTH112, PTH114, PTH115, PTH116, PTH118, PTH123
 
 import base64
 import contextlib
@@ -21,18 +24,21 @@ import errno
 import fcntl
 import hashlib
 import http.client
+import itertools
 import json
 import os
+import queue
 import random
 import re
+import shutil
 import signal
 import ssl
 import stat
 import sys
+import tempfile
 import threading
 import time
 import traceback
-import urllib.parse
 from typing import IO, Any, Callable, Dict, Iterator, List, Optional, Pattern, Tuple
 
 BLOCK = 1 << 20
@@ -41,6 +47,7 @@ HTTP_TIMEOUT = 120.0
 PROGRESS_INTERVAL = 0.5
 PREDECESSOR_GRACE = 20
 NAMES_SHOWN = 20
+CHECKSUM = "x-amz-checksum-sha256"
 #: S3 takes at most this many parts of one object.
 MAX_PARTS = 10000
 
@@ -105,9 +112,9 @@ def readable_name(path: bytes) -> str:
         raise Failure("name", f"the name of {shown} is not UTF-8, so it cannot be the name of an S3 object") from None
 
 
-def is_inside(path: bytes, root: bytes) -> bool:
-    """Say whether a path, with all its links followed, lies below `root` (itself without links)."""
-    return os.path.realpath(path).startswith(root.rstrip(b"/") + b"/")
+def is_below(path: bytes, root: bytes) -> bool:
+    """Say whether a path lies below `root`; both without links."""
+    return path.startswith(root.rstrip(b"/") + b"/")
 
 
 def why_left_out(path: bytes, root: bytes) -> str:
@@ -115,7 +122,7 @@ def why_left_out(path: bytes, root: bytes) -> str:
     if os.path.islink(path):
         if not os.path.exists(path):
             return "a link that leads nowhere"
-        if not is_inside(path, root):
+        if not is_below(os.path.realpath(path), root):
             return "a link that leads out of the folder"
         if os.path.isdir(path):
             return "a link to a folder"
@@ -128,28 +135,28 @@ def walk(root: bytes) -> Iterator[Tuple[str, bytes]]:
     def refuse(error: OSError) -> None:
         raise Failure("unreadable", f"cannot list {error.filename!r}: {error.strerror}")
 
+    skipped = len(root.rstrip(b"/")) + 1
     for folder, folders, files in os.walk(root, onerror=refuse):
         folders.sort()
         links = [name for name in folders if os.path.islink(os.path.join(folder, name))]
         for name in sorted(files + links):
             path = os.path.join(folder, name)
-            yield readable_name(os.path.relpath(path, root)), path
+            yield readable_name(path[skipped:]), path
 
 
-def select(directory: str, patterns: List[str], must_match: bool) -> Tuple[List[str], List[Json]]:
-    """Return the relative paths that match any pattern, and what is left out: no file, or a pattern without a match.
+def select(directory: str, patterns: List[str], must_match: bool, found: Callable[[str, int], None]) -> List[Json]:
+    """Tell `found` path and size of every file that matches a pattern; return what is left out.
 
-    With `must_match` a pattern without a match is a Failure instead.
+    That is what is no file, and a pattern without a match. With `must_match` the latter is a Failure instead.
     """
     root = os.path.realpath(directory.encode("utf-8"))
     if not os.path.isdir(root):
         if must_match:
             raise Failure("no_directory", f"there is no folder {directory} on the head node")
-        return [], [{"path": pattern, "reason": "a pattern that matches no file"} for pattern in sorted(patterns)]
+        return [{"path": pattern, "reason": "a pattern that matches no file"} for pattern in sorted(patterns)]
     regexes = [(pattern, translate(pattern)) for pattern in patterns]
     unmatched = set(patterns)
     seen = []  # type: List[str]
-    paths = []  # type: List[str]
     left_out = []  # type: List[Json]
     for relative, path in walk(root):
         if len(seen) <= NAMES_SHOWN:
@@ -161,12 +168,11 @@ def select(directory: str, patterns: List[str], must_match: bool) -> Tuple[List[
         if reason:
             left_out.append({"path": relative, "reason": reason})
         else:
-            paths.append(relative)
+            found(relative, os.stat(path).st_size)
             unmatched.difference_update(matching)
     if unmatched and must_match:
         raise Failure("no_match", describe_no_match(directory, sorted(unmatched), seen, left_out))
-    left_out += [{"path": pattern, "reason": "a pattern that matches no file"} for pattern in sorted(unmatched)]
-    return sorted(paths), left_out
+    return left_out + [{"path": pattern, "reason": "a pattern that matches no file"} for pattern in sorted(unmatched)]
 
 
 def describe_no_match(directory: str, unmatched: List[str], seen: List[str], left_out: List[Json]) -> str:
@@ -187,18 +193,19 @@ def require_same(path: str, status: os.stat_result, size: int, mtime_ns: int) ->
         raise Failure("changed", f"{path} changed while it was exported: something still writes to it")
 
 
-def open_result(directory: str, path: str) -> IO[bytes]:
-    """Open one of the files. Raises Failure if it is gone, unreadable, or now leads out of the folder."""
-    root = os.path.realpath(directory.encode("utf-8"))
-    name = os.path.join(root, path.encode("utf-8"))
-    if not is_inside(name, root):
-        raise Failure("changed", f"{path} became a link that leads out of the folder while it was exported")
+def open_result(root: bytes, path: str) -> IO[bytes]:
+    """Open one of the files. Raises Failure if it is gone, unreadable, or now leads out of the folder `root`."""
     try:
-        return open(name, "rb")
+        file = open(os.path.join(root, path.encode("utf-8")), "rb", buffering=0)  # noqa: SIM115
     except FileNotFoundError:
         raise Failure("vanished", f"{path} vanished while it was exported") from None
     except OSError as error:
         raise Failure("unreadable", f"cannot read {path}: {error.strerror}") from None
+    # What was opened, with all links followed: whatever happens to the name now, it is this file that is read.
+    if not is_below(os.readlink(b"/proc/self/fd/%d" % file.fileno()), root):
+        file.close()
+        raise Failure("changed", f"{path} became a link that leads out of the folder while it was exported")
+    return file
 
 
 def part_size_for(size: int, part_size: int) -> int:
@@ -206,28 +213,62 @@ def part_size_for(size: int, part_size: int) -> int:
     return part_size if size <= part_size * MAX_PARTS else -(-size // MAX_PARTS // BLOCK) * BLOCK
 
 
-def describe_file(directory: str, path: str, part_size: int, count: Callable[[int], None]) -> Json:
+def describe_file(root: bytes, path: str, part_size: int, count: Callable[[int], None]) -> Json:
     """Hash one file. A file larger than its part size also gets the SHA-256 of every part, in base64 as S3 wants it."""
-    with open_result(directory, path) as file:
+    with open_result(root, path) as file:
         before = os.fstat(file.fileno())
         size = part_size_for(before.st_size, part_size)
-        parts = []  # type: List[str]
-        whole, part, room = hashlib.sha256(), hashlib.sha256(), size
+        if before.st_size > size:
+            digest, parts = hash_parts(file, size, count)
+        else:
+            digest, parts = hash_whole(file, before.st_size, count), []
+        require_same(path, os.fstat(file.fileno()), before.st_size, before.st_mtime_ns)
+    entry = {"path": path, "size": before.st_size, "mtime_ns": before.st_mtime_ns, "sha256": digest}
+    return dict(entry, part_size=size, parts=parts) if parts else entry
+
+
+def hash_whole(file: IO[bytes], size: int, count: Callable[[int], None]) -> str:
+    """Return the SHA-256 of a file in hexadecimal; it ends where the size says, or before."""
+    digest, left = hashlib.sha256(), size
+    while left:
+        block = file.read(min(BLOCK, left))
+        if not block:
+            break
+        digest.update(block)
+        left -= len(block)
+        count(len(block))
+    return digest.hexdigest()
+
+
+def hash_parts(file: IO[bytes], part_size: int, count: Callable[[int], None]) -> Tuple[str, List[str]]:
+    """Return the SHA-256 of a file in hexadecimal and of its parts in base64, read once, computed by two threads."""
+    whole, blocks = hashlib.sha256(), queue.Queue(8)  # type: Any, queue.Queue[Optional[bytes]]
+
+    def follow() -> None:
+        for block in iter(blocks.get, None):
+            whole.update(block)
+
+    follower = threading.Thread(target=follow, daemon=True)
+    follower.start()
+    parts, part, room = [], hashlib.sha256(), part_size  # type: List[str], Any, int
+    try:
         while True:
             block = file.read(min(BLOCK, room))
             if not block:
                 break
-            whole.update(block)
-            if before.st_size > size:
-                part.update(block)
-                room -= len(block)
-            if room == 0 or (parts and file.tell() == before.st_size):
+            blocks.put(block)
+            part.update(block)
+            room -= len(block)
+            if room == 0:
                 parts.append(base64.b64encode(part.digest()).decode())
-                part, room = hashlib.sha256(), size
+                part, room = hashlib.sha256(), part_size
             count(len(block))
-        require_same(path, os.fstat(file.fileno()), before.st_size, before.st_mtime_ns)
-    entry = {"path": path, "size": before.st_size, "mtime_ns": before.st_mtime_ns, "sha256": whole.hexdigest()}
-    return dict(entry, part_size=size, parts=parts) if parts else entry
+    finally:
+        blocks.put(None)
+        follower.join()
+    if room < part_size:
+        parts.append(base64.b64encode(part.digest()).decode())
+    return whole.hexdigest(), parts
 
 
 # ------------------------------------------------------------------------------------------------ S3
@@ -252,49 +293,56 @@ def refusal(status: int, body: bytes, path: str) -> Optional[Failure]:
 class Uploader:
     """Sends units of work; each thread keeps a connection of its own."""
 
-    def __init__(self, directory: str, count: Callable[[int], None], stopped: threading.Event) -> None:
-        self.directory = directory
+    def __init__(self, root: bytes, count: Callable[[int], None], stopped: threading.Event) -> None:
+        self.root = root
         self.count = count
         self.stopped = stopped
         self.local = threading.local()
 
-    def send(self, unit: Json) -> None:
-        """PUT one file or part. Raises Failure, after six tries if the network or the server was at fault."""
+    def send(self, unit: Json) -> Tuple[str, bool]:
+        """PUT one file or part; return its ETag, and whether S3 says that it has verified it.
+
+        Raises Failure, after six tries if the network or the server was at fault.
+        """
         problem = ""
         for attempt in range(ATTEMPTS):
             if attempt and self.stopped.wait(min(30.0, 0.5 * 2**attempt) * random.uniform(0.5, 1.0)):
                 raise Failure("stopped", "the export was stopped")
             sent = [0]
             try:
-                status, body = self._put(unit, sent)
+                response, body = self._put(unit, sent)
             except (OSError, http.client.HTTPException) as error:
                 self._forget_connection()
                 problem = f"{type(error).__name__}: {error}"
             else:
-                if status == 200:
-                    return
+                if response.status == 200:
+                    is_verified = response.getheader(CHECKSUM) == unit["headers"][CHECKSUM]
+                    return response.getheader("etag") or "", is_verified
                 self._forget_connection()
-                failure = refusal(status, body, unit["path"])
+                failure = refusal(response.status, body, unit["path"])
                 if failure:
                     self.count(-sent[0])
                     raise failure
-                problem = f"answer {status}"
+                problem = f"answer {response.status}"
             self.count(-sent[0])
         raise Failure("network", f"{unit['path']} could not be sent in {ATTEMPTS} tries; the last: {problem}")
 
-    def _put(self, unit: Json, sent: List[int]) -> Tuple[int, bytes]:
-        url = urllib.parse.urlsplit(unit["url"])
-        connection = self._connection(url.scheme, url.netloc)
-        with open_result(self.directory, unit["path"]) as file:
+    def _put(self, unit: Json, sent: List[int]) -> Tuple[http.client.HTTPResponse, bytes]:
+        scheme, _, rest = unit["url"].partition("://")
+        netloc, _, target = rest.partition("/")
+        connection = self._connection(scheme, netloc)
+        with open_result(self.root, unit["path"]) as file:
             require_same(unit["path"], os.fstat(file.fileno()), unit["size"], unit["mtime_ns"])
             file.seek(unit["offset"])
+            blocks = self._blocks(file, unit, sent)
+            # What fits into one block goes out together with the headers, in one packet.
+            body = b"".join(blocks) if unit["length"] <= BLOCK else blocks
             headers = dict(unit["headers"], **{"Content-Length": str(unit["length"])})
-            body = self._blocks(file, unit, sent)
             # A server that refuses may answer and hang up before it has read all: its answer says why.
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                connection.request("PUT", url.path + "?" + url.query, body=body, headers=headers)
+                connection.request("PUT", "/" + target, body=body, headers=headers)
             response = connection.getresponse()
-            answer = response.status, response.read(BLOCK)
+            answer = response, response.read(BLOCK)
             require_same(unit["path"], os.fstat(file.fileno()), unit["size"], unit["mtime_ns"])
         return answer
 
@@ -364,25 +412,25 @@ def write_whole(name: str, text: str) -> None:
 
 
 def work_through(
-    items: List[Any], threads: int, work: Callable[[Any], None], progress: Progress, stopped: threading.Event
+    items: Iterator[Any], threads: int, work: Callable[[Any], None], progress: Progress, stopped: threading.Event
 ) -> None:
     """Do `work` on every item in several threads, writing the progress meanwhile; the first failure stops all."""
-    queue, guard = iter(items), threading.Lock()
+    guard = threading.Lock()
     failures = []  # type: List[Exception]
 
     def run() -> None:
         while not stopped.is_set():
-            with guard:
-                item = next(queue, None)
-            if item is None:
-                return
             try:
+                with guard:
+                    item = next(items, None)
+                if item is None:
+                    return
                 work(item)
             except Exception as error:
                 failures.append(error)
                 stopped.set()
 
-    workers = [threading.Thread(target=run, daemon=True) for _ in range(max(1, min(threads, len(items))))]
+    workers = [threading.Thread(target=run, daemon=True) for _ in range(threads)]
     for worker in workers:
         worker.start()
     for worker in workers:
@@ -396,45 +444,61 @@ def work_through(
 
 
 def scan(request: Json, record: str, progress: Progress, stopped: threading.Event) -> None:
-    """Write manifest.json: every file with its size, time of change and SHA-256."""
-    directory = request["directory"]
-    paths, left_out = select(directory, request["patterns"], request["must_match"])
-    root = directory.encode("utf-8")
-    sizes = {path: os.stat(os.path.join(root, path.encode("utf-8"))).st_size for path in paths}
-    progress.write(files=len(paths), bytes=sum(sizes.values()))
-    entries = {}
+    """Write manifest.jsonl: a line for the whole, then every file with its size, time of change and SHA-256."""
+    directory, name = request["directory"], os.path.join(record, "manifest.jsonl")
+    root = os.path.realpath(directory.encode("utf-8"))
+    guard, totals = threading.Lock(), {"files": 0, "bytes": 0}
+    large = []  # type: List[Tuple[int, str]]
+    with tempfile.TemporaryFile("w+", dir=record) as small, open(name + ".partial", "w") as manifest:
 
-    def describe(path: str) -> None:
-        entries[path] = describe_file(directory, path, request["part_size"], progress.count_bytes)
-        progress.add("files_done", 1)
+        def found(path: str, size: int) -> None:
+            totals["files"] += 1
+            totals["bytes"] += size
+            if size > request["part_size"]:
+                large.append((size, path))
+            else:
+                small.write(json.dumps(path) + "\n")
 
-    largest_first = sorted(paths, key=lambda path: -sizes[path])
-    work_through(largest_first, request["threads"], describe, progress, stopped)
-    manifest = {"directory": directory, "files": [entries[path] for path in paths], "left_out": left_out}
-    write_whole(os.path.join(record, "manifest.json"), json.dumps(manifest))
-
-
-def upload(request: Json, progress: Progress, stopped: threading.Event) -> None:
-    """Send every unit of the request."""
-    units = request["units"]
-    waiting = {}  # type: Dict[str, int]
-    for unit in units:
-        waiting[unit["path"]] = waiting.get(unit["path"], 0) + 1
-    progress.write(files=len(waiting), bytes=sum(unit["length"] for unit in units))
-    uploader, guard = Uploader(request["directory"], progress.count_bytes, stopped), threading.Lock()
-
-    def send(unit: Json) -> None:
-        uploader.send(unit)
-        with guard:
-            waiting[unit["path"]] -= 1
-            complete = waiting[unit["path"]] == 0
-        if complete:
+        def describe(path: str) -> None:
+            entry = json.dumps(describe_file(root, path, request["part_size"], progress.count_bytes))
+            with guard:
+                manifest.write(entry + "\n")
             progress.add("files_done", 1)
 
-    work_through(units, request["threads"], send, progress, stopped)
+        left_out = select(directory, request["patterns"], request["must_match"], found)
+        progress.write(**totals)
+        manifest.write(json.dumps({"directory": directory, "files": totals["files"], "left_out": left_out}) + "\n")
+        small.seek(0)
+        largest_first = (path for _, path in sorted(large, reverse=True))
+        paths = itertools.chain(largest_first, map(json.loads, small))
+        work_through(paths, request["threads"], describe, progress, stopped)
+    os.replace(name + ".partial", name)
 
 
-def run_detached(request: Json, record: str, progress: Progress) -> None:
+def upload(request: Json, units: IO[bytes], record: str, progress: Progress, stopped: threading.Event) -> None:
+    """Send every unit, a JSON line each, and note in sent.jsonl what S3 answered."""
+    progress.write(files=request["files"], bytes=request["bytes"])
+    root = os.path.realpath(request["directory"].encode("utf-8"))
+    uploader, guard = Uploader(root, progress.count_bytes, stopped), threading.Lock()
+    waiting = {}  # type: Dict[str, int]
+    with open(os.path.join(record, "sent.jsonl"), "a", encoding="ascii") as sent:
+
+        def send(line: bytes) -> None:
+            unit = json.loads(line.decode("ascii"))
+            etag, is_verified = uploader.send(unit)
+            note = [unit["path"], unit["offset"], unit["headers"][CHECKSUM], etag, is_verified]
+            with guard:
+                sent.write(json.dumps(note) + "\n")
+                left = waiting.pop(unit["path"], unit["units"]) - 1
+                if left:
+                    waiting[unit["path"]] = left
+            if not left:
+                progress.add("files_done", 1)
+
+        work_through(units, request["threads"], send, progress, stopped)
+
+
+def run_detached(request: Json, units: IO[bytes], record: str, progress: Progress) -> None:
     """Do the work, and leave its end in progress.json."""
     stopped = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopped.set())
@@ -442,7 +506,7 @@ def run_detached(request: Json, record: str, progress: Progress) -> None:
         if request["action"] == "scan":
             scan(request, record, progress, stopped)
         else:
-            upload(request, progress, stopped)
+            upload(request, units, record, progress, stopped)
     except Failure as failure:
         progress.write(state="failed", error={"kind": failure.kind, "message": str(failure)})
     except OSError as error:
@@ -491,13 +555,16 @@ def take_lock(record: str) -> IO[str]:
     return lock
 
 
-def launch(request: Json) -> Json:
-    """Start the work in a process that outlives the SSH session; it inherits the lock."""
+def launch(request: Json, units: IO[bytes]) -> Json:
+    """Start the work in a process that outlives the SSH session; it inherits the lock, and a copy of the units."""
     record = os.path.join(os.path.expanduser("~"), request["record"])
     os.makedirs(record, mode=0o700, exist_ok=True)
     lock = take_lock(record)
     progress = Progress(record, {"launch": request["launch"], "action": request["action"]})
     progress.write()
+    spool = tempfile.TemporaryFile(dir=record)  # noqa: SIM115
+    shutil.copyfileobj(units, spool, BLOCK)
+    spool.seek(0)
     pid = os.fork()
     if pid == 0:
         os.setsid()
@@ -506,7 +573,7 @@ def launch(request: Json) -> Json:
         for standard, target in ((0, os.open(os.devnull, os.O_RDONLY)), (1, log), (2, log)):
             os.dup2(target, standard)
         try:
-            run_detached(request, record, progress)
+            run_detached(request, spool, record, progress)
         except BaseException:
             traceback.print_exc()
         finally:
@@ -526,9 +593,10 @@ def finished(record: str, patience: int) -> Optional[Json]:
 
 
 def main() -> None:
-    """Read the request behind the program on standard input, start it, answer one JSON line."""
+    """Read the request behind the program on standard input, a line, start it on what follows, answer one JSON line."""
     try:
-        answer = launch(json.loads(sys.stdin.buffer.read().decode("utf-8")))
+        request = json.loads(sys.stdin.buffer.readline().decode("utf-8"))
+        answer = launch(request, sys.stdin.buffer)
     except OSError as error:
         answer = {"error": {"kind": "disk" if error.errno == errno.ENOSPC else "launch", "message": str(error)}}
     print(json.dumps(answer))

@@ -18,7 +18,7 @@ from hpc.errors import (
     PermissionDeniedError,
 )
 from hpc.head_node.shell import quote
-from hpc.results.manifest import Manifest, parse_manifest
+from hpc.results.manifest import Manifest, Sent, parse_manifest, parse_sent
 
 if TYPE_CHECKING:
     from hpc.head_node.session import Session
@@ -102,24 +102,23 @@ async def start_scan(
 
 
 async def start_upload(session: Session, *, record: str, directory: str, units: Sequence[Unit]) -> Launched:
-    """Start sending. The signed URLs travel on standard input and stay in the exporter's memory."""
-    return await _start(
-        session,
-        {
-            "action": "upload",
-            "record": record,
-            "directory": directory,
-            "units": [unit.request() for unit in units],
-        },
-    )
+    """Start sending. The signed URLs travel on standard input, a line each, and are in no file that has a name."""
+    request = {
+        "action": "upload",
+        "record": record,
+        "directory": directory,
+        "files": len({unit.path for unit in units}),
+        "bytes": sum(unit.length for unit in units),
+    }
+    return await _start(session, request, "".join(json.dumps(unit.request()) + "\n" for unit in units))
 
 
-async def _start(session: Session, request: dict[str, Any]) -> Launched:
+async def _start(session: Session, request: dict[str, Any], more: str = "") -> Launched:
     launch = secrets.token_hex(8)
     program = _PROGRAM.read_bytes()
-    data = json.dumps({**request, "launch": launch, "threads": THREADS, "patience": PATIENCE}).encode()
+    data = json.dumps({**request, "launch": launch, "threads": THREADS, "patience": PATIENCE}) + "\n" + more
     completed = await session.run(
-        quote(["python3", "-c", _BOOT]), input=b"%d\n" % len(program) + program + data, timeout=180
+        quote(["python3", "-c", _BOOT]), input=b"%d\n" % len(program) + program + data.encode(), timeout=180
     )
     answer = json.loads(completed.stdout)
     if problem := answer.get("error"):
@@ -130,7 +129,12 @@ async def _start(session: Session, request: dict[str, Any]) -> Launched:
 
 async def read_manifest(session: Session, record: str) -> Manifest:
     """Return what a scan found. Raises ExportError if it cannot be read."""
-    return parse_manifest(await session.read(f"{record}/manifest.json", MAX_MANIFEST))
+    return parse_manifest(await session.read(f"{record}/manifest.jsonl", MAX_MANIFEST))
+
+
+async def read_sent(session: Session, record: str) -> Sent:
+    """Return what S3 answered to the PUTs of all tries so far."""
+    return parse_sent(await session.read(f"{record}/sent.jsonl", MAX_MANIFEST))
 
 
 def poll_command(record: str) -> str:

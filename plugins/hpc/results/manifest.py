@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -86,17 +86,43 @@ class Manifest:
         return sum(file.size for file in self.files)
 
 
+@dataclass(frozen=True)
+class Receiving:
+    """What S3 answered to a PUT: the ETag of what it now holds, and whether it has verified the SHA-256 of that."""
+
+    etag: str
+    is_verified: bool
+
+
+#: The answers, by path, offset and checksum of what was sent.
+Sent = Mapping[tuple[str, int, str], Receiving]
+
+
 def parse_manifest(document: str | bytes) -> Manifest:
-    """Read the `manifest.json` of the exporter. Raises ExportError if it is not whole."""
+    """Read the `manifest.jsonl` of the exporter. Raises ExportError if it is not whole."""
     try:
-        content = json.loads(document)
-        return Manifest(
-            content["directory"],
-            tuple(_parse_file(entry) for entry in content["files"]),
-            tuple(LeftOut(**entry) for entry in content["left_out"]),
-        )
+        first, *lines = document.splitlines() or [""]
+        head = json.loads(first)
+        files = sorted((_parse_file(json.loads(line)) for line in lines), key=lambda file: file.path)
+        expected = head["files"]
+        manifest = Manifest(head["directory"], tuple(files), tuple(LeftOut(**entry) for entry in head["left_out"]))
     except (ValueError, KeyError, TypeError) as error:
         raise ExportError(f"the list of files that the head node made cannot be read: {error!r}") from error
+    if len(files) != expected:
+        raise ExportError(f"the list of files that the head node made cannot be read: {len(files)} of {expected} files")
+    return manifest
+
+
+def parse_sent(document: str | bytes) -> Sent:
+    """Read the `sent.jsonl` of the exporter. A line that is not whole says nothing: that object is asked for."""
+    found = {}
+    for line in document.splitlines():
+        try:
+            path, offset, checksum, etag, is_verified = json.loads(line)
+            found[path, offset, checksum] = Receiving(etag.strip('"'), is_verified)
+        except (ValueError, TypeError, AttributeError):
+            continue
+    return found
 
 
 def _parse_file(entry: dict[str, Any]) -> ResultFile:

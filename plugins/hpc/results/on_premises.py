@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,8 @@ PARALLEL = 8
 SIDECAR = ".airflow-parallelcluster.jsonl"
 
 Progress = Callable[[int, int], None]
+#: Yields the content of a file from an offset.
+Blocks = Callable[[int], AsyncIterator[bytes]]
 
 
 @asynccontextmanager
@@ -103,22 +106,48 @@ class SiteFolder:
         except asyncssh.SFTPNoSuchFile:
             return False
 
-    async def store(self, file: ReceiptFile, blocks: AsyncIterator[bytes]) -> None:
-        """Write a file under another name, read it back, and give it its name. Raises ReceiptMismatchError."""
-        target = self.path(file.path)
+    async def store(self, file: ReceiptFile, blocks: Blocks) -> None:
+        """Write a file under another name, read it back, and give it its name. Raises ReceiptMismatchError.
+
+        What an earlier try has written of it is kept. If it then turns out to be another file, it is written anew.
+        """
+        target, partial = self.path(file.path), self.partial(file.path)
         await self._make_parent(target)
-        sent, partial = hashlib.sha256(), self.partial(file.path)
-        async with self.sftp.open(partial, "wb") as remote:
+        offset = await self._begun(file)
+        if offset:
+            async with self.sftp.open(partial, "r+b") as remote:
+                await remote.seek(offset)
+                async for block in blocks(offset):
+                    await remote.write(block)
+        if not offset or await self._hash(partial) != file.sha256:
+            await self._write(file, blocks(0))
+            _require(file, await self._hash(partial), "the site stored")
+        await self.sftp.posix_rename(partial, target)
+
+    async def _begun(self, file: ReceiptFile) -> int:
+        """Return how many bytes an earlier try has certainly written; of its last block, some may be missing."""
+        import asyncssh
+
+        try:
+            size = (await self.sftp.stat(self.partial(file.path))).size or 0
+        except asyncssh.SFTPNoSuchFile:
+            return 0
+        return max(0, size - BLOCK) if size <= file.size else 0
+
+    async def _write(self, file: ReceiptFile, blocks: AsyncIterator[bytes]) -> None:
+        sent = hashlib.sha256()
+        async with self.sftp.open(self.partial(file.path), "wb") as remote:
             async for block in blocks:
                 sent.update(block)
                 await remote.write(block)
         _require(file, sent.hexdigest(), "S3 holds")
+
+    async def _hash(self, path: str) -> str:
         stored = hashlib.sha256()
-        async with self.sftp.open(partial, "rb") as remote:
+        async with self.sftp.open(path, "rb") as remote:
             while content := await _read(remote):
                 stored.update(content)
-        _require(file, stored.hexdigest(), "the site stored")
-        await self.sftp.posix_rename(partial, target)
+        return stored.hexdigest()
 
     async def write(self, name: str, data: bytes) -> None:
         """Write a small file of our own."""
@@ -147,9 +176,9 @@ def _require(file: ReceiptFile, digest: str, who: str) -> None:
         )
 
 
-async def blocks_of(bucket: ResultsBucket, key: str) -> AsyncIterator[bytes]:
-    """Yield an object in blocks without holding up the event loop."""
-    blocks = bucket.read(key)
+async def blocks_of(bucket: ResultsBucket, key: str, offset: int) -> AsyncIterator[bytes]:
+    """Yield an object in blocks, from an offset, without holding up the event loop."""
+    blocks = bucket.read(key, offset)
     while (block := await asyncio.to_thread(next, blocks, None)) is not None:
         yield block
 
@@ -171,7 +200,7 @@ async def copy_results(receipt: Receipt, bucket: ResultsBucket, site: SiteFolder
 
         async def send(file: ReceiptFile) -> None:
             nonlocal done_files, done_bytes
-            await site.store(file, blocks_of(bucket, file.key))
+            await site.store(file, partial(blocks_of, bucket, file.key))
             async with writing:
                 await sidecar.write(_line(file))
             done_files, done_bytes = done_files + 1, done_bytes + file.size

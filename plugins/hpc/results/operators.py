@@ -8,7 +8,7 @@ import hashlib
 import json
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from hpc.durations import format_duration
 from hpc.errors import DeadlineExceededError, ExportError, HpcError
 from hpc.head_node.address import HeadNodeAddress, find_head_node
 from hpc.head_node.session import Session, run_on_kill, run_session
-from hpc.results.bucket import ResultsBucket, Unit, transfer_client
+from hpc.results.bucket import ResultsBucket, Unit, results_bucket, transfer_client
 from hpc.results.gallery import is_picture, render_gallery
 from hpc.results.launch import (
     ExportProgress,
@@ -27,6 +27,7 @@ from hpc.results.launch import (
     error_of,
     format_bytes,
     read_manifest,
+    read_sent,
     record_of,
     start_scan,
     start_upload,
@@ -183,10 +184,9 @@ class ResultsToS3Operator(BaseOperator):
         )
         bucket = self._open_bucket()
         files = self._keys(manifest)
-        # Before anything was sent, nothing there is this try's own. S3 writes its times in whole seconds.
-        since = None if stage == "scan" else datetime.fromtimestamp(int(began), UTC)
-        missing = bucket.missing(self.prefix, files, since)
-        units = list(islice(bucket.units(missing, since), UNITS_PER_ROUND))
+        sent = {} if stage == "scan" else run_session(address, self.ssh_conn_id, lambda each: read_sent(each, record))
+        missing = bucket.missing(self.prefix, files, sent)
+        units = list(islice(bucket.units(missing, sent), UNITS_PER_ROUND))
         if not units:
             receipt = self._write_receipt(context, bucket, manifest, files)
             self._clean(address, record)
@@ -264,7 +264,7 @@ class ResultsToS3Operator(BaseOperator):
 
     def _open_bucket(self) -> ResultsBucket:
         if self._opened is None:
-            self._opened = ResultsBucket(transfer_client(self.aws_conn_id, self.region_name or None), self.bucket)
+            self._opened = results_bucket(self.aws_conn_id, self.region_name or None, self.bucket)
         return self._opened
 
     def _judge(self, address: HeadNodeAddress, record: str, stage: str, event: dict[str, Any]) -> bool:
@@ -328,7 +328,7 @@ class ResultsToS3Operator(BaseOperator):
         bucket.put(f"{self.prefix}/{self.receipt_key}", receipt.to_json(), "application/json")
         for entry in manifest.left_out[:OBJECTS_SHOWN]:
             self.log.warning("Left out: %s is %s", entry.path, entry.reason)
-        return require_verified(bucket.client, receipt.uri)
+        return require_verified(bucket.client, receipt.uri, bucket.proven)
 
     def _facts(self, context: Context) -> dict[str, Any]:
         returned = {task: context["ti"].xcom_pull(task_ids=task) for task in self.facts_from}
@@ -380,9 +380,9 @@ class ResultsToS3Operator(BaseOperator):
 class ResultsOnPremisesOperator(BaseOperator):
     """Copy what a receipt lists from S3 to a site by SFTP, verify every file there, and leave the receipt there last.
 
-    A retry sends only what the site does not hold yet. Each file is written under another name, read back, compared
-    with the receipt, and only then given its name. The site's host key has to be in the connection (`host_key`) or in
-    the worker's known_hosts.
+    A retry sends only what the site does not hold yet, and goes on in the midst of a file. Each file is written under
+    another name, read back, compared with the receipt, and only then given its name. The site's host key has to be in
+    the connection (`host_key`) or in the worker's known_hosts.
 
     Returns `{"directory", "sftp_conn_id", "receipt_uri", "files", "bytes", "sent", "verified"}`.
 

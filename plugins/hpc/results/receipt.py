@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -149,13 +149,24 @@ class Mismatch:
     reason: str
 
 
-def verify_receipt(client: Any, receipt: Receipt, *, read: bool = False) -> list[Mismatch]:
+def verify_receipt(
+    client: Any, receipt: Receipt, *, read: bool = False, proven: Mapping[str, str] | None = None
+) -> list[Mismatch]:
     """Compare every object with the receipt and return what does not agree; an empty list means verified.
 
     S3's own SHA-256 of the object counts, for S3 computed it from the bytes it stored. Where it keeps none, or another
-    than the export's (a copy in other parts), the object is read and hashed. `read` reads all of them.
+    than the export's (a copy in other parts), the object is read and hashed. `read` reads all of them. `proven` has the
+    ETags, by key, of objects whose SHA-256 S3 has confirmed before: they are listed, a thousand with one request,
+    instead of asked for one by one.
     """
     bucket = ResultsBucket(client, receipt.bucket)
+    listed = bucket.listed(receipt.prefix) if proven else {}
+
+    def is_proven(file: ReceiptFile) -> bool:
+        there = listed.get(file.key)
+        return (
+            there is not None and proven is not None and (file.size, proven.get(file.key)) == (there.size, there.etag)
+        )
 
     def check(file: ReceiptFile) -> Mismatch | None:
         stored = bucket.describe(file.key)
@@ -169,16 +180,17 @@ def verify_receipt(client: Any, receipt: Receipt, *, read: bool = False) -> list
         return None if digest == file.sha256 else Mismatch(file.path, f"its SHA-256 is {digest}, not {file.sha256}")
 
     with ThreadPoolExecutor(THREADS) as pool:
-        found = [mismatch for mismatch in pool.map(check, receipt.files) if mismatch]
+        asked = [file for file in receipt.files if not is_proven(file)]
+        found = [mismatch for mismatch in pool.map(check, asked) if mismatch]
     if (len(receipt.files), sum(file.size for file in receipt.files)) != (receipt.total_files, receipt.total_bytes):
         found.append(Mismatch(receipt.uri, "its list of files does not add up to its totals"))
     return found
 
 
-def require_verified(client: Any, uri: str) -> Receipt:
+def require_verified(client: Any, uri: str, proven: Mapping[str, str] | None = None) -> Receipt:
     """Return the receipt if the bucket holds all of it: the gate before deletion. Else raises ReceiptMismatchError."""
     receipt = load_receipt(client, uri)
-    if mismatches := verify_receipt(client, receipt):
+    if mismatches := verify_receipt(client, receipt, proven=proven):
         lines = "\n".join(f"  {mismatch.path}: {mismatch.reason}" for mismatch in mismatches[:_SHOWN])
         more = f"\n  and {len(mismatches) - _SHOWN} more" if len(mismatches) > _SHOWN else ""
         raise ReceiptMismatchError(
