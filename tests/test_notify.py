@@ -160,6 +160,16 @@ def test_a_run_is_told_with_what_it_costs_an_hour(
     )
 
 
+def test_what_a_task_has_told_of_itself_is_not_told_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(Teller, "__call__", lambda _self, _context, _event, text: told.append(text))
+    callback = Teller(None, None).failed("the run FAILED", unless=ConfigurationError)
+    callback({"exception": ConfigurationError("wrong")})  # type: ignore[typeddict-item]
+    callback({"exception": ValueError("a fault")})  # type: ignore[typeddict-item]
+    callback({})  # type: ignore[typeddict-item]
+    assert told == ["a fault", "The task was ended; its log may say why."]
+
+
 def test_a_retry_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
     monkeypatch.setattr(Teller, "__call__", lambda _self, _context, event, _text: told.append(event))
