@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.sdk import BaseSensorOperator
+from airflow.sdk import DAG, BaseSensorOperator
 
 from hpc import PROJECT_ROOT
 
@@ -57,6 +57,14 @@ def test_every_simulation_is_a_dag(project: Path) -> None:
     found = read(project)
     assert found["errors"] == {}
     assert {"lj_melt", "cylinder_flow", "ising_2d", "example_by_hand"} <= set(found["dags"])
+
+
+def test_a_task_reads_only_its_own_simulation() -> None:
+    from airflow.sdk.definitions._internal.dag_parsing_context import _airflow_parsing_context_manager
+
+    with _airflow_parsing_context_manager(dag_id="ising_2d", task_id="run_job"):
+        made = runpy.run_path(str(PROJECT_ROOT / "dags" / "simulations.py"))
+    assert [name for name, value in made.items() if isinstance(value, DAG)] == ["dag", "ising_2d"]
 
 
 def test_a_wrong_file_stops_its_own_dag_alone_and_says_what_is_wrong(project: Path) -> None:
