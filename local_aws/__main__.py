@@ -41,6 +41,7 @@ def make_parser() -> argparse.ArgumentParser:
     fault = commands.add_parser("fault", help="order a fault").add_subparsers(dest="fault", required=True)
     bootstrap = fault.add_parser("bootstrap", parents=[common], help="head nodes fail to start from now on")
     bootstrap.add_argument("reason", help="what the head node reports")
+    bootstrap.add_argument("--cluster", default="*", help="those of one cluster (default: of all)")
     capacity = fault.add_parser("capacity", parents=[common], help="EC2 refuses instances from now on")
     capacity.add_argument(
         "target",
@@ -61,7 +62,7 @@ def make_parser() -> argparse.ArgumentParser:
     deletion = fault.add_parser(
         "deletion", parents=[common], help="keep resources from being deleted with their stack from now on"
     )
-    deletion.add_argument("target", help="a logical id or a type, for example AWS::EC2::PlacementGroup")
+    deletion.add_argument("target", help="[STACK/]logical id or type, for example AWS::EC2::PlacementGroup")
     deletion.add_argument("--reason", default="", help="what CloudFormation says (default: it claims a success)")
     deletion.add_argument("--times", type=int, help="how often (default: always)")
     fault.add_parser("clear", parents=[common], help="take back every fault")
@@ -112,7 +113,7 @@ def _foreground(directory: Path, port: int | None) -> int:
 def _order(arguments: argparse.Namespace, facts: RegionFacts) -> None:
     match arguments.fault:
         case "bootstrap":
-            ask(facts, "fault-bootstrap", reason=arguments.reason)
+            ask(facts, "fault-bootstrap", reason=arguments.reason, cluster=arguments.cluster)
         case "capacity":
             ask(facts, "fault-capacity", target=arguments.target, code=arguments.code)
         case "node":

@@ -78,9 +78,9 @@ class Control:
         """Terminate a cluster that was started without a stack."""
         self._supervisor.stop_cluster(name)
 
-    def fault_bootstrap(self, reason: str) -> None:
-        """Head nodes fail to start from now on."""
-        self._supervisor.faults.bootstrap_failure = reason
+    def fault_bootstrap(self, reason: str, cluster: str = "*") -> None:
+        """Head nodes fail to start from now on: all, or those of one cluster."""
+        self._supervisor.faults.fail_bootstrap(cluster, reason)
 
     def fault_capacity(self, target: str, code: str) -> None:
         """EC2 refuses compute instances from now on."""

@@ -34,19 +34,30 @@ class DeletionFault:
 class Faults:
     """The faults in force.
 
-    `bootstrap_failure` is the reason that the next head nodes report; `launch_failures` maps a queue, compute resource
-    or node name (`*` for all compute nodes), or a head node's instance type or subnet, to the EC2 error code of its
-    launches; `deletions` maps the logical id or the type of a resource to what happens when it is deleted; `metrics`
-    are values published instead of measured ones; the delays are in seconds.
+    `bootstrap_failures` maps a cluster's name (`*` for all) to the reason that its head node reports; `launch_failures`
+    maps a queue, compute resource or node name (`*` for all compute nodes), or a head node's instance type or subnet, to
+    the EC2 error code of its launches; `deletions` maps the logical id or the type of a resource, also with
+    `<stack name>/` before it, to what happens when it is deleted; `metrics` are values published instead of measured
+    ones; the delays are in seconds.
     """
 
-    bootstrap_failure: str | None = None
+    bootstrap_failures: dict[str, str] = field(default_factory=dict)
     launch_failures: dict[str, str] = field(default_factory=dict)
     deletions: dict[str, DeletionFault] = field(default_factory=dict)
     create_delay: float = 0.0
     delete_delay: float = 0.0
     metrics: dict[MetricKey, float] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def fail_bootstrap(self, cluster: str, reason: str) -> None:
+        """Let the head nodes of a cluster fail to start."""
+        with self._lock:
+            self.bootstrap_failures[cluster] = reason
+
+    def bootstrap_failure(self, cluster: str) -> str | None:
+        """The reason why a cluster's head node does not start, or None when it does."""
+        with self._lock:
+            return self.bootstrap_failures.get(cluster) or self.bootstrap_failures.get("*")
 
     def fail_launches(self, target: str, code: str) -> None:
         """Refuse launches of `target` with the EC2 error `code`."""
@@ -94,7 +105,7 @@ class Faults:
     def clear(self) -> None:
         """Take back every fault."""
         with self._lock:
-            self.bootstrap_failure = None
+            self.bootstrap_failures.clear()
             self.launch_failures.clear()
             self.deletions.clear()
             self.metrics.clear()
@@ -104,7 +115,7 @@ class Faults:
         """The faults in force, for people to read."""
         with self._lock:
             return {
-                "bootstrap_failure": self.bootstrap_failure,
+                "bootstrap_failures": dict(self.bootstrap_failures),
                 "launch_failures": dict(self.launch_failures),
                 "deletions": {target: asdict(fault) for target, fault in self.deletions.items()},
                 "metrics": {"/".join(key[:2]): value for key, value in self.metrics.items()},

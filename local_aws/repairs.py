@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import threading
 import uuid
 from typing import Any
@@ -14,6 +16,7 @@ from moto.iam.access_control import IAMPolicyStatement, PermissionResult
 from moto.logs.models import LogGroup, LogsBackend, logs_backends
 from moto.moto_api._internal import mock_random
 from moto.route53.models import FakeZone, route53_backends
+from moto.s3.exceptions import S3ClientError
 from moto.s3.responses import S3Response
 
 from local_aws.patching import add, replace
@@ -29,6 +32,7 @@ def install() -> None:
     _describe_placement_groups()
     _delete_volumes()
     _write_conditionally_one_at_a_time()
+    _verify_checksums()
 
 
 def _evaluate_bucket_policy_conditions() -> None:
@@ -122,3 +126,16 @@ def _write_conditionally_one_at_a_time() -> None:
         return original(self)
 
     replace(S3Response, "put_object", put_object)
+
+
+def _verify_checksums() -> None:
+    """S3 refuses bytes that do not have the SHA-256 that they were sent with; moto keeps them, and the checksum."""
+    original = S3Response._get_checksum
+
+    def get_checksum(self: Any, response_headers: dict[str, Any]) -> Any:
+        told = self.headers.get("x-amz-checksum-sha256")
+        if told and base64.b64encode(hashlib.sha256(self.body or b"").digest()).decode() != told:
+            raise S3ClientError("BadDigest", "The SHA256 you specified did not match the calculated checksum.")
+        return original(self, response_headers)
+
+    replace(S3Response, "_get_checksum", get_checksum)

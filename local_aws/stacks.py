@@ -221,7 +221,8 @@ class StackWork:
 
     def _delete_resource(self, logical_id: str, resource: Any) -> None:
         document = self.resources[logical_id]
-        fault = self.faults.take_deletion(logical_id, document["Type"])
+        names = (logical_id, document["Type"])
+        fault = self.faults.take_deletion(*(f"{self.stack.name}/{name}" for name in names), *names)
         if fault is None:
             self.stack.resource_map._delete_resource(resource, document)
             if document["Type"] == STACK_TYPE and resource.status == "DELETE_FAILED":

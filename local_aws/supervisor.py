@@ -155,7 +155,7 @@ class Supervisor:
         cluster = self.clusters.get(stack_name)
         if cluster is None:
             return False, None
-        failure = self.faults.bootstrap_failure or (None if cluster.head.is_running else cluster.boot_log())
+        failure = self.faults.bootstrap_failure(stack_name) or (None if cluster.head.is_running else cluster.boot_log())
         if failure is not None:
             instance = next((instance for instance, name in self._heads.items() if name == stack_name), "")
             return True, f"WaitCondition received failed message: '{failure}' for uniqueId: {instance}"

@@ -66,9 +66,10 @@ class LocalRegion:
     def fault(self, kind: str, **arguments: Any) -> None:
         """Order a fault.
 
-        `bootstrap` (reason), `capacity` (target, code), `node` (cluster, node), `metric` (alarm, value), `delays`
-        (create, delete: seconds or None), `deletion` (target: logical id or type, reason: empty to stay silently,
-        times: number or None for always), `clear`. They are those of the command line.
+        `bootstrap` (reason, cluster: `*` if left out), `capacity` (target, code), `node` (cluster, node), `metric`
+        (alarm, value), `delays` (create, delete: seconds or None), `deletion` (target: logical id or type, also with
+        `<stack name>/` before it, reason: empty to stay silently, times: number or None for always), `clear`. They are
+        those of the command line.
         """
         ask(self.facts, f"fault-{kind}", **arguments)
 
