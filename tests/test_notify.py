@@ -175,6 +175,16 @@ def test_of_a_run_that_shares_its_cluster_the_shared_one_is_told(
     assert "Run manual__1 of melt, cluster pool-told-3: the run FAILED.\nwhy\nIt costs nothing now." in hook[0]["text"]
 
 
+def test_what_a_task_has_told_of_itself_is_not_told_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(Teller, "__call__", lambda _self, _context, _event, text: told.append(text))
+    callback = Teller(None, None).failed("the run FAILED", unless=ConfigurationError)
+    callback({"exception": ConfigurationError("wrong")})  # type: ignore[typeddict-item]
+    callback({"exception": ValueError("a fault")})  # type: ignore[typeddict-item]
+    callback({})  # type: ignore[typeddict-item]
+    assert told == ["a fault", "The task was ended; its log may say why."]
+
+
 def test_a_retry_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
     monkeypatch.setattr(Teller, "__call__", lambda _self, _context, event, _text: told.append(event))

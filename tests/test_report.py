@@ -33,9 +33,14 @@ class Instance:
         return RETURNED.get(task_ids)
 
 
-def run(states: dict[str, str | None]) -> dict[str, Any]:
+def run(states: dict[str, str | None], told: list[str] | None = None) -> dict[str, Any]:
     context: Any = {"ti": Instance(states)}
-    return RunReportOperator(task_id="report", cluster_name="melt-1").execute(context)
+
+    def tell(_context: Any, event: str, text: str) -> None:
+        if told is not None:
+            told.append(f"{event}: {text}")
+
+    return RunReportOperator(task_id="report", cluster_name="melt-1", tell=tell).execute(context)
 
 
 def test_the_page_of_a_simulation_tells_its_facts() -> None:
@@ -80,11 +85,20 @@ def test_a_deletion_that_nobody_saw_is_not_called_proven() -> None:
     assert "Deletion   NOT proven" in "\n".join(summarize({}, {"delete_cluster": "failed"}, "melt-1"))
 
 
-def test_a_good_run_is_a_success() -> None:
-    assert run(dict(WELL))["summary"][0] == "Cluster    melt-1"
+def test_a_good_run_is_a_success_of_which_nobody_is_told() -> None:
+    told: list[str] = []
+    assert run(dict(WELL), told)["summary"][0] == "Cluster    melt-1"
+    assert told == []
 
 
 @pytest.mark.parametrize("state", ["failed", "upstream_failed"])
 def test_a_run_with_a_failed_task_fails(state: str) -> None:
     with pytest.raises(RunFailedError, match="What to do"):
         run({**WELL, "run_job": state})
+
+
+def test_people_are_told_of_a_failed_run_before_its_last_task_has_ended() -> None:
+    told: list[str] = []
+    with pytest.raises(RunFailedError) as caught:
+        run({**WELL, "delete_cluster": "failed"}, told)
+    assert told == [f"the run FAILED: {caught.value}"]

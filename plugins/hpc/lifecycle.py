@@ -47,13 +47,13 @@ from hpc.config import (
     load_simulations,
 )
 from hpc.durations import format_duration, format_walltime
-from hpc.errors import ConfigurationError
+from hpc.errors import ConfigurationError, RunFailedError
 from hpc.head_node.operators import HeadNodeConnectOperator
 from hpc.monitoring.sensors import CloudWatchAlarmSensor
 from hpc.notify import Teller
 from hpc.parameters import parameter_schema
 from hpc.problems import did_you_mean
-from hpc.report import RunReportOperator, describe_simulation
+from hpc.report import RUN_FAILED, RunReportOperator, describe_simulation
 from hpc.results.operators import ResultsOnPremisesOperator, ResultsToS3Operator
 from hpc.site import airflow_url, site
 from hpc.slurm.operators import SlurmJobOperator
@@ -347,7 +347,8 @@ def add_tasks(simulation: SimulationConfig) -> None:
         report = RunReportOperator(
             task_id="report",
             cluster_name=cluster,
-            on_failure_callback=tell.failed("the run FAILED"),
+            tell=tell,
+            on_failure_callback=tell.failed(RUN_FAILED, unless=RunFailedError),
             **policy(retries.ON_WORKER),
         ).as_teardown(on_failure_fail_dagrun=True)
 

@@ -148,10 +148,12 @@ class Teller:
         cost = cost_of(cluster, self.aws_conn_id)
         send(Message(f"{run.dag_id}: {event}", f"{first}\n{text}\n{cost}", run.link), self.notify, self.aws_conn_id)
 
-    def failed(self, event: str) -> Callable[[Context], None]:
-        """Return a callback of a task that has failed."""
+    def failed(self, event: str, *, unless: type[BaseException] | tuple[()] = ()) -> Callable[[Context], None]:
+        """Return a callback of a task that has failed; nothing is told of errors that the task has told of itself."""
 
         def callback(context: Context) -> None:
+            if isinstance(context.get("exception"), unless):
+                return
             self(context, event, str(context.get("exception") or "The task was ended; its log may say why."))
 
         return callback

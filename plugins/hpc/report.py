@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
@@ -29,6 +29,8 @@ _PICTURE = """\
  release                        wait_for_empty_queue > hold_cluster > delete_cluster > report
 ```"""
 
+#: The event that people are told of.
+RUN_FAILED = "the run FAILED"
 #: The tasks whose return values stand in the summary.
 _SUMMARIZED = ("run_job", "export_results", "export_pictures", "delete_cluster")
 
@@ -118,15 +120,21 @@ class RunReportOperator(BaseOperator):
     failed would count as a success, because its deletion, the task that it ends with, succeeded; and so would a run
     that somebody marked as failed and whose deletion failed.
 
+    People are told before the task has ended: a worker that is lost then runs no callback any more.
+
     :param cluster_name: the cluster of the run (templated)
+    :param tell: called with the context, the event and the summary when the run has failed
     """
 
     template_fields = ("cluster_name",)
     ui_color = "#d7e8d0"
 
-    def __init__(self, *, cluster_name: str, **kwargs: Any) -> None:
+    def __init__(
+        self, *, cluster_name: str, tell: Callable[[Context, str, str], None] | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.cluster_name = cluster_name
+        self.tell = tell
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Log and return the summary. Raises RunFailedError when a task failed or could not run."""
@@ -137,7 +145,10 @@ class RunReportOperator(BaseOperator):
         lines = summarize(returned, others, self.cluster_name)
         self.log.info("Summary of this run:\n%s", "\n".join(lines))
         if any(state in FAILED for state in others.values()):
-            raise RunFailedError(
+            error = RunFailedError(
                 f"The run did not succeed:\n{chr(10).join(lines)}", remedy="open the log of the first failed task"
             )
+            if self.tell is not None:
+                self.tell(context, RUN_FAILED, str(error))
+            raise error
         return {"summary": lines}
