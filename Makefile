@@ -4,7 +4,7 @@ AIRFLOW := .local/venvs/airflow/bin/python
 PYTEST := $(AIRFLOW) -m pytest -p workshop.marks
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test up down check lint format fast chaos-jobs bench-jobs bench-lifecycle lock clean setup setup-tests
+.PHONY: help demo test up down check lint format fast chaos-jobs chaos-lifecycle bench-jobs bench-lifecycle lock clean setup setup-tests
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,6 +17,9 @@ test: setup-tests ## all checks and all tests
 
 chaos-jobs: setup ## hundreds of faults put into the life of jobs on the real Slurm (INJECTIONS=number, SEED=number or WHOLE=number for one run)
 	@PYTHONPATH=plugins $(AIRFLOW) -m chaos $(INJECTIONS:%=--injections %) $(SEED:%=--seed %) $(WHOLE:%=--seed --whole %)
+
+chaos-lifecycle: setup ## faults put into whole runs, from nothing to nothing, and the janitor (INJECTIONS=number, SEED=number or WHOLE=number for one run)
+	@PYTHONPATH=plugins $(AIRFLOW) -m chaos.lifecycle $(INJECTIONS:%=--injections %) $(SEED:%=--seed %) $(WHOLE:%=--seed --whole %)
 
 up: setup ## a local AWS region and Airflow in the background
 	@$(AIRFLOW) -m workshop up

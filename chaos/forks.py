@@ -1,6 +1,7 @@
 """Processes of Airflow's own kind, by the hundred: forked off one that has imported all, as Airflow's executor does.
 
-`python -m chaos.forks` reads orders from its standard input, a line of JSON each, and answers with the id of the
+`python -m chaos.forks MODULE` reads orders for the function `work` of a module from its standard input, a line of JSON
+each, and answers with the id of the
 process that works on it. Each process writes its answer to a file, whole or not at all: a killed one leaves none.
 """
 
@@ -13,6 +14,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ class Process:
     """One process; `answer` is what it wrote, None if it was killed before."""
 
     def __init__(self, pid: int, answer: Path) -> None:
+        self.pid = pid
         self._answer = answer
         self._ended = asyncio.Event()
         try:
@@ -47,6 +50,11 @@ class Process:
         signal.pidfd_send_signal(self._handle, signal.SIGKILL)
         return not self._answer.exists()
 
+    def terminate(self) -> None:
+        """Ask it to end, with SIGTERM."""
+        if self._handle is not None:
+            signal.pidfd_send_signal(self._handle, signal.SIGTERM)
+
     async def ended(self, limit: float) -> dict[str, Any] | None:
         """Wait for its end, at most `limit` seconds, after which it is killed; return its answer."""
         try:
@@ -64,7 +72,8 @@ class Process:
 class Forks:
     """Starts processes; a context that leaves none behind."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, module: str = "chaos.tasks") -> None:
+        self._module = module
         self._folder = folder / "answers"
         self._folder.mkdir(parents=True)
         self._count = 0
@@ -73,7 +82,7 @@ class Forks:
     async def __aenter__(self) -> Forks:
         with (self._folder / "forks.log").open("ab") as log:
             self._server = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "chaos.forks"),
+                *(sys.executable, "-m", "chaos.forks", self._module),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -88,7 +97,7 @@ class Forks:
         await self._server.wait()
 
     async def start(self, order: Mapping[str, Any], log: Path) -> Process:
-        """Start a process for an order of `chaos.tasks`; what it prints is added to `log`."""
+        """Start a process for an order of the module; what it prints is added to `log`."""
         if self._server.stdin is None or self._server.stdout is None:
             raise RuntimeError("the fork server has no pipes")
         self._count += 1
@@ -106,8 +115,7 @@ def serve() -> None:
     """Fork for each line of standard input."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever the imports print
-    from chaos.tasks import work
-
+    work = import_module(sys.argv[1]).work
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps
     for line in sys.stdin:
         pid = os.fork()

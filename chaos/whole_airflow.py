@@ -57,7 +57,7 @@ class WholeAirflow:
         hits = 0
         for _ in range(plan.times):
             await asyncio.sleep(plan.delay)
-            hits += await asyncio.to_thread(self._lose_power)
+            hits += await asyncio.to_thread(lose_power, self.server, DAG_ID)
         client = await asyncio.to_thread(self.server.client)
         with suppress(TimeoutError):
             await asyncio.to_thread(
@@ -72,19 +72,20 @@ class WholeAirflow:
             _note(log, plan, outcome, evidence, *found)
         return Report(plan, hits, found, time.monotonic() - began, log, cleared=0)
 
-    def _lose_power(self) -> bool:
-        """Kill scheduler, triggerer, API server, workers and tasks at once, and start them; say whether any ran."""
-        session = processes.parse_stat((self.server.directory / f"{PROCESS}.process").read_text()).pid
-        killed = 0
-        for folder in Path("/proc").glob("[0-9]*"):
-            with suppress(FileNotFoundError, ProcessLookupError):
-                if processes.parse_stat((folder / "stat").read_text()).session == session:
-                    os.kill(int(folder.name), signal.SIGKILL)
-                    killed += 1
-        until(lambda: not processes.is_running(PROCESS, self.server.directory), 10)
-        self.server.start()
-        self.server.wait_until_ready([DAG_ID])
-        return killed > 0
+
+def lose_power(server: LocalAirflow, dag_id: str) -> bool:
+    """Kill scheduler, triggerer, API server, workers and tasks at once, and start them; say whether any ran."""
+    session = processes.parse_stat((server.directory / f"{PROCESS}.process").read_text()).pid
+    killed = 0
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            if processes.parse_stat((folder / "stat").read_text()).session == session:
+                os.kill(int(folder.name), signal.SIGKILL)
+                killed += 1
+    until(lambda: not processes.is_running(PROCESS, server.directory), 10)
+    server.start()
+    server.wait_until_ready([dag_id])
+    return killed > 0
 
 
 def outcome_of(client: ApiClient, run_id: str, place: str) -> Outcome:

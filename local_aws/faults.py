@@ -35,8 +35,8 @@ class Faults:
     """The faults in force.
 
     `bootstrap_failures` maps a cluster's name (`*` for all) to the reason that its head node reports; `launch_failures`
-    maps a queue, compute resource or node name (`*` for all compute nodes), or a head node's instance type or subnet, to
-    the EC2 error code of its launches; `deletions` maps the logical id or the type of a resource, also with
+    maps a queue, compute resource or node name (`*` for all compute nodes), or a head node's instance type or subnet,
+    to the EC2 error code of its launches; `deletions` maps the logical id or the type of a resource, also with
     `<stack name>/` before it, to what happens when it is deleted; `metrics` are values published instead of measured
     ones; the delays are in seconds.
     """

@@ -1,0 +1,105 @@
+"""Many runs, some at a time, in one region; and the table of what they have found."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from chaos.forks import Forks
+from chaos.lifecycle.alerts import Alerts, open_alerts
+from chaos.lifecycle.life import Life, Report
+from chaos.lifecycle.plan import Fault, Plan
+from chaos.lifecycle.visit import JanitorsVisits
+from local_aws.testing import LocalRegion
+
+_COLUMNS = ("injections", "leaks", "losses", "silent")
+_KINDS = {"leaks": "leak", "losses": "loss", "silent": "silent"}
+
+
+@dataclass
+class Site:
+    """Where runs are lived: `runs` has a folder of each."""
+
+    region: LocalRegion
+    forks: Forks
+    alerts: Alerts
+    folder: Path
+
+    def __post_init__(self) -> None:
+        self.runs = self.folder / "runs"
+        self.janitor = JanitorsVisits(self)
+
+    async def live_all(self, plans: Iterable[Plan], injections: int, parallel: int) -> AsyncGenerator[Report, None]:
+        """Live runs, `parallel` at a time, until faults have hit `injections` times or no plan is left."""
+        slots = asyncio.Semaphore(parallel)
+        waiting = (asyncio.create_task(Life(plan, self).live(slots)) for plan in plans)
+        running = set(itertools.islice(waiting, parallel))
+        hits = 0
+        try:
+            while running:
+                done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    report = task.result()
+                    hits += len(report.hits)
+                    yield report
+                    if hits < injections:
+                        running |= set(itertools.islice(waiting, 1))
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+
+
+@asynccontextmanager
+async def open_site(region: LocalRegion, folder: Path) -> AsyncIterator[Site]:
+    """Start what forks Airflow's processes and what listens to them; stop it afterwards."""
+    async with AsyncExitStack() as stack:
+        forks = await stack.enter_async_context(Forks(folder, "chaos.lifecycle.tasks"))
+        alerts = await stack.enter_async_context(open_alerts())
+        yield Site(region, forks, alerts, folder)
+
+
+def table(reports: Iterable[Report]) -> Iterator[str]:
+    """Yield the lines of the table: a row a fault, and their sum. A violation counts in each row that hit its run."""
+    reports = list(reports)
+    rows: dict[str, Counter[str]] = {fault: Counter() for fault in Fault}
+    for report in reports:
+        for fault in {injection.fault for injection in report.hits}:
+            rows[fault]["runs"] += 1
+            rows[fault] += _counted(report)
+        for injection in report.hits:
+            rows[injection.fault]["injections"] += 1
+    yield f"{'fault':<40}{'runs':>6}" + "".join(f"{name:>12}" for name in _COLUMNS)
+    everything = sum((_counted(report) for report in reports), Counter[str]())
+    everything.update(runs=len(reports), injections=sum(len(report.hits) for report in reports))
+    for name, row in (*rows.items(), ("all", everything)):
+        yield f"{name:<40}{row['runs']:>6}" + "".join(f"{row[column]:>12}" for column in _COLUMNS)
+
+
+def _counted(report: Report) -> Counter[str]:
+    kinds = Counter(violation.kind for violation in report.found)
+    return Counter({column: kinds[kind] for column, kind in _KINDS.items()})  # type: ignore[index]
+
+
+def failures(reports: Iterable[Report]) -> Iterator[str]:
+    """Yield what was wrong, with the seed, and how to live that run again."""
+    for report in reports:
+        if report.found:
+            yield f"{report.plan}"
+            yield from (f"  {violation.kind}: {violation.text}" for violation in report.found)
+            again = "WHOLE" if report.plan.injections[0].fault is Fault.AIRFLOW else "SEED"
+            yield f"  log: {report.log}; again: make chaos-lifecycle {again}={report.plan.seed}"
+
+
+def last_line(reports: list[Report]) -> str:
+    """Return the sum in one line."""
+    kinds = Counter(violation.kind for report in reports for violation in report.found)
+    hits = sum(len(report.hits) for report in reports)
+    return (
+        f"chaos-lifecycle: {hits} injections, {kinds['leak']} leaks, {kinds['loss']} losses, {kinds['silent']} silent"
+    )
