@@ -12,6 +12,7 @@ from airflow.sdk.definitions.timetables.simple import NullTimetable
 from airflow.serialization.serialized_objects import DagSerialization
 
 from hpc import retries
+from hpc.cluster.history import cluster_history
 from hpc.config import SIMULATIONS_DIR, SimulationConfig, load_simulation, load_simulations
 from hpc.errors import ConfigurationError
 from hpc.lifecycle import RUN, build_dag, check_form, job_parameters, longest_life, sweep_of, trigger_form
@@ -169,6 +170,12 @@ def test_discarded_results_are_neither_saved_nor_waited_for() -> None:
     dag = build_dag(simulation(export="discard", postprocess=None))
     assert not {"export_results", "export_pictures", "postprocess"} & set(dag.task_ids)
     assert dag.get_task("hold_cluster").exported_by is None
+
+
+def test_the_history_of_the_cluster_goes_with_the_results(dag: DAG) -> None:
+    export = dag.get_task("export_results")
+    assert export.history is cluster_history
+    assert export.logs == {"/var/log/slurmctld.log": ".slurm/slurmctld.log"}
 
 
 def test_a_site_gets_its_copy() -> None:

@@ -26,6 +26,7 @@ from airflow.sdk.definitions.param import ParamsDict
 
 from hpc import deadline, names, retries
 from hpc.cluster.fleet import start_compute_fleet
+from hpc.cluster.history import cluster_history
 from hpc.cluster.hold import HoldClusterOperator
 from hpc.cluster.operators import (
     ParallelClusterCreateOperator,
@@ -78,6 +79,8 @@ SWEEP_FIELD = "sweep"
 ALTERNATIVES = "{{ ti.xcom_pull(task_ids='render_cluster_config', key='alternatives') | tojson }}"
 #: What Slurm and the job's wrapper leave beside the results: rendered script, record, output.
 JOB_HISTORY = (".slurm/*/attempt-*/*", "*.log")
+#: What Slurm's daemon wrote, as far as the SSH user may read it.
+SLURM_LOGS = {"/var/log/slurmctld.log": ".slurm/slurmctld.log"}
 #: And what the points of a sweep leave.
 SWEEP_HISTORY = (".slurm/*/attempt-*/elements/*/end", "points/*/output.log")
 #: The tasks that submit jobs.
@@ -459,6 +462,8 @@ def _add_results(
         bucket=bucket,
         prefix=prefix,
         facts_from=["submit_job", "run_job", "render_cluster_config", "verify_cluster", "install_parallelcluster"],
+        history=cluster_history,
+        logs=SLURM_LOGS,
         **on_cluster,
         **policy(retries.TRANSFER),
     ).as_teardown(setups=[ran[0]])

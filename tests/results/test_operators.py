@@ -382,6 +382,33 @@ async def test_a_user_who_ends_the_task_ends_the_exporter(
     assert (event["status"], event["progress"]["kind"]) == ("failed", "stopped")
 
 
+def test_the_history_of_the_cluster_is_kept_with_the_results(export: Export, s3: Any) -> None:
+    export.write("job.out", "it ran\n")
+    log = export.write("../slurmctld.log", "slurmctld: started")
+    asked: list[Any] = []
+
+    def history(cluster_name: str, **arguments: Any) -> dict[str, str]:
+        asked.append((cluster_name, arguments))
+        return {"stack-events.txt": "HeadNode  CREATE_COMPLETE\n"}
+
+    logs = {str(log): "daemon.log", "/never/written.log": "none.log"}
+    receipt = load_receipt(s3, export.run(["*.out"], history=history, logs=logs)["receipt_uri"])
+    assert asked == [(export.sshd.address.cluster_name, {"aws_conn_id": "aws_default", "region_name": None})]
+    assert [file.path for file in receipt.files] == ["daemon.log", "job.out", "none.log", ".cluster/stack-events.txt"]
+    assert content(s3, export.bucket, "sim/run/.cluster/stack-events.txt") == b"HeadNode  CREATE_COMPLETE\n"
+    assert content(s3, export.bucket, "sim/run/daemon.log") == b"slurmctld: started"
+    assert b"No such file" in content(s3, export.bucket, "sim/run/none.log")
+
+
+def test_results_do_not_wait_for_a_history_that_cannot_be_had(export: Export, aws: str) -> None:
+    export.write("job.out", "it ran\n")
+
+    def history(*_: Any, **__: Any) -> dict[str, str]:
+        raise PermissionDeniedError("cloudformation:DescribeStackEvents is not allowed")
+
+    assert export.run(["*.out"], history=history)["files"] == 1
+
+
 def test_a_page_of_pictures_is_made_and_linked(export: Export, s3: Any, aws: str) -> None:
     export.write("a.png", b"\x89PNG")
     export.write('"><script>.png', b"\x89PNG")

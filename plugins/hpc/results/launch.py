@@ -35,6 +35,8 @@ PATIENCE = 5
 #: Bytes of a manifest: about four million files.
 MAX_MANIFEST = 1 << 30
 _LOG_TAIL = 2_000
+#: Bytes of a log that are kept.
+LOG_BYTES = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -175,6 +177,11 @@ def _lost(progress: ExportProgress, message: str) -> ExportProgress:
 def stop_command(record: str) -> str:
     """Return the shell command that ends the exporter if it runs; the lock tells it from a stranger with its pid."""
     return f'cd {quote([record])} && {{ flock -n lock true || kill "$(cat pid)"; }}'
+
+
+def copy_log_command(source: str, target: str) -> str:
+    """Return the shell command that copies the end of a log, or else why it cannot be read."""
+    return f"tail -c {LOG_BYTES} {quote([source])} >{quote([target])} 2>&1"
 
 
 def clean_command(record: str) -> str:

@@ -7,7 +7,7 @@ import base64
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from hpc.results.launch import (
     ExportProgress,
     Launched,
     clean_command,
+    copy_log_command,
     error_of,
     format_bytes,
     read_manifest,
@@ -51,6 +52,8 @@ UNITS_PER_ROUND = 10_000
 OBJECTS_SHOWN = 50
 SECONDS_BETWEEN_LINES = 10.0
 MIB = 1 << 20
+#: Where the cluster's own documents lie, beside the results.
+HISTORY = ".cluster"
 GALLERY_NAMES = ("index.html", "pictures.html")
 
 
@@ -81,6 +84,9 @@ class ResultsToS3Operator(BaseOperator):
         as well, for what a failed job did leave often explains its failure
     :param jobs_of: id of the task that submitted the job: when `written_by` did not succeed, what still lives of the
         job is cancelled first, for nothing may write while the export reads, and nothing is saved after it
+    :param history: called with `cluster_name`, `aws_conn_id`, `region_name`; the documents that it returns by name are
+        kept below `.cluster/` and named in the receipt. If it raises an HpcError, they are missing and nothing else
+    :param logs: files of the head node whose last 10 MB are copied into the folder first, by path, and as what
     :param gallery: also make a page with all pictures among the files, and link it
     :param part_size: files larger than this many bytes go in parts of this size, at least 5 MiB
     :param waiter_delay: the longest pause between two looks at the export, in seconds
@@ -110,6 +116,8 @@ class ResultsToS3Operator(BaseOperator):
         may_be_missing: bool = False,
         written_by: str | None = None,
         jobs_of: str | None = None,
+        history: Callable[..., Mapping[str, str]] | None = None,
+        logs: Mapping[str, str] | None = None,
         gallery: bool = False,
         part_size: int = 64 * MIB,
         aws_conn_id: str | None = "aws_default",
@@ -133,6 +141,8 @@ class ResultsToS3Operator(BaseOperator):
         self.may_be_missing = may_be_missing
         self.written_by = written_by
         self.jobs_of = jobs_of
+        self.history = history
+        self.logs = logs or {}
         self.gallery = gallery
         self.part_size = part_size
         self.aws_conn_id = aws_conn_id
@@ -148,7 +158,7 @@ class ResultsToS3Operator(BaseOperator):
     # ------------------------------------------------------------------------------------------ the three stages
     def execute(self, context: Context) -> dict[str, Any]:
         """Start listing and hashing; sending and the receipt follow in `execute_complete`."""
-        patterns = checked_patterns(self.patterns)
+        patterns = checked_patterns([*checked_patterns(self.patterns), *self.logs.values()])
         self.prefix = self.prefix.strip("/")
         address = self._address()
         record = record_of(self.cluster_name, self.directory, self.bucket, self.prefix)
@@ -244,6 +254,8 @@ class ResultsToS3Operator(BaseOperator):
             self.log.warning("%s did not succeed, and job %s still lived: it is cancelled", self.written_by, job_id)
 
     async def _scan(self, session: Session, record: str, patterns: list[str], must_match: bool) -> Launched:
+        for source, name in self.logs.items():
+            await session.run(copy_log_command(source, f"{self.directory}/{name}"), check=False)
         launched = await start_scan(
             session,
             record=record,
@@ -315,6 +327,7 @@ class ResultsToS3Operator(BaseOperator):
         ]
         if self.gallery:
             entries += self._write_gallery(context, bucket, entries)
+        entries += self._write_history(bucket, entries)
         receipt = make_receipt(
             cluster_name=self.cluster_name,
             directory=manifest.directory,
@@ -351,9 +364,29 @@ class ResultsToS3Operator(BaseOperator):
         key = f"{self.prefix}/{name}"
         bucket.put(key, page, "text/html; charset=utf-8")
         persist_link(S3PicturesLink, context, self, bucket.client, bucket=self.bucket, key=key)
-        digest = hashlib.sha256(page)
-        checksum = base64.b64encode(digest.digest()).decode()
-        return [ReceiptFile(path=name, key=key, size=len(page), sha256=digest.hexdigest(), s3_checksum=checksum)]
+        return [_entry(name, key, page)]
+
+    def _write_history(self, bucket: ResultsBucket, entries: list[ReceiptFile]) -> list[ReceiptFile]:
+        if self.history is None:
+            return []
+        try:
+            documents = self.history(
+                self.cluster_name, aws_conn_id=self.aws_conn_id, region_name=self.region_name or None
+            )
+        except HpcError as error:
+            # It explains a run and is none of its results: nothing waits for it.
+            self.log.warning("The history of the cluster is not kept with the results: %s", error)
+            return []
+        taken, written = {entry.path for entry in entries}, []
+        for name, text in documents.items():
+            path, key = f"{HISTORY}/{name}", f"{self.prefix}/{HISTORY}/{name}"
+            if path in taken:
+                raise ExportError(
+                    f"the results hold a file that would overwrite the cluster's {path}", remedy="rename the file"
+                )
+            bucket.put(key, text.encode(), "text/plain; charset=utf-8")
+            written.append(_entry(path, key, text.encode()))
+        return written
 
     def _report(self, context: Context, bucket: ResultsBucket, receipt: Receipt) -> dict[str, Any]:
         persist_link(S3ResultsLink, context, self, bucket.client, bucket=self.bucket, key=self.prefix)
@@ -375,6 +408,12 @@ class ResultsToS3Operator(BaseOperator):
             "objects": [f"s3://{self.bucket}/{file.key}" for file in receipt.files[:OBJECTS_SHOWN]],
             "left_out": len(receipt.left_out),
         }
+
+
+def _entry(path: str, key: str, data: bytes) -> ReceiptFile:
+    digest = hashlib.sha256(data)
+    checksum = base64.b64encode(digest.digest()).decode()
+    return ReceiptFile(path=path, key=key, size=len(data), sha256=digest.hexdigest(), s3_checksum=checksum)
 
 
 class ResultsOnPremisesOperator(BaseOperator):
