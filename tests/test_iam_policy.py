@@ -75,6 +75,8 @@ ACTIONS = {
     "s3:ListParts": "s3:ListMultipartUploadParts",
     "s3:UploadPart": "s3:PutObject",
 }
+#: What a class of the Amazon provider asks AWS for.
+OF_PROVIDER = {"SnsNotifier": "sns:Publish"}
 #: How policies call a service that botocore calls otherwise.
 PREFIXES = {"efs": "elasticfilesystem", "resourcegroupstaggingapi": "tag", "service-quotas": "servicequotas"}
 
@@ -111,6 +113,8 @@ def test_whatever_the_product_asks_aws_for_is_allowed() -> None:
     asked: dict[str, set[str]] = defaultdict(set)
     for file in PRODUCT:
         here = services_of(file)
+        for name in {name for name, _ in calls_of(file)} & set(OF_PROVIDER):
+            asked[OF_PROVIDER[name]].add(str(file.relative_to(PROJECT_ROOT)))
         # A method of a client; or a paginator, or a URL that is signed, by the method's name.
         for method in {text for name, texts in calls_of(file) for text in (name, *texts) if "_" in text}:
             having = {name for name, methods in known.items() if method in methods}
@@ -118,10 +122,9 @@ def test_whatever_the_product_asks_aws_for_is_allowed() -> None:
                 action = f"{PREFIXES.get(name, name)}:{known[name][method]}"
                 asked[ACTIONS.get(action, action)].add(str(file.relative_to(PROJECT_ROOT)))
 
-    # What the look has to see: a call, a paginator, a URL that is signed, a client that is handed over.
-    assert {"logs:GetLogEvents", "logs:DescribeLogGroups", "s3:PutObject", "cloudformation:DescribeStacks"} <= set(
-        asked
-    )
+    # What the look has to see: a call, a paginator, a URL that is signed, a client that is handed over, a provider.
+    seen = {"logs:GetLogEvents", "logs:DescribeLogGroups", "s3:PutObject", "cloudformation:DescribeStacks"}
+    assert {*seen, "sns:Publish"} <= set(asked)
     actions = [each["Action"] for each in json.loads(POLICY.read_text(encoding="utf-8"))["Statement"]]
     allows = [one for each in actions for one in ([each] if isinstance(each, str) else each)]
     refused = [action for action in asked if not any(fnmatchcase(action, one) for one in allows)]

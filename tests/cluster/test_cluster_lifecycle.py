@@ -290,6 +290,8 @@ def test_a_rollback_is_diagnosed_and_its_stack_deleted(faultless: LocalRegion, c
     with pytest.raises(errors.HeadNodeBootstrapError, match=r"Failed to mount FSX"):
         drive(create(name, config, rollback_on_failure=True))
 
+    with pytest.raises(errors.HeadNodeBootstrapError):  # it had failed before the wait for it began
+        drive(create(name, config, alternatives=[config], adopt_only=True))
     assert status(faultless, name).startswith("ROLLBACK_")
     assert drive(delete(name))["leftovers"] == []
 
