@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from hpc.errors import ConfigurationError, ExportError, ReceiptMismatchError
+from hpc.results.bucket import ResultsBucket
 from hpc.results.receipt import (
     Receipt,
     ReceiptFile,
@@ -24,6 +25,7 @@ from hpc.results.receipt import (
     verify_receipt,
 )
 from hpc.results.verify import main
+from tests.results.strict_s3 import StrictS3
 
 pytestmark = pytest.mark.region
 
@@ -78,6 +80,23 @@ def test_other_bytes_of_the_same_size_are_a_mismatch(s3: Any, receipt: Receipt, 
     (mismatch,) = verify_receipt(s3, receipt)
     assert mismatch.path == "a.dat"
     assert hashlib.sha256(b"alphA").hexdigest() in mismatch.reason
+
+
+def test_what_was_proven_is_listed_and_not_asked_for(s3: Any, receipt: Receipt, strict: StrictS3) -> None:
+    proven = {key: listed.etag for key, listed in ResultsBucket(s3, receipt.bucket).listed("sim").items()}
+    asked: list[str] = []
+
+    def note(method: str, path: str) -> None:
+        asked.append(method + path.partition(receipt.bucket)[2])
+
+    strict.answer = note
+    assert verify_receipt(s3, receipt, proven=proven) == []
+    assert asked == ["GET"]
+    s3.put_object(Bucket=receipt.bucket, Key="sim/a.dat", Body=b"alphA", ChecksumAlgorithm="SHA256")
+    s3.delete_object(Bucket=receipt.bucket, Key="sim/b c/ü.dat")
+    found = {mismatch.path: mismatch.reason for mismatch in verify_receipt(s3, receipt, proven=proven)}
+    assert found.keys() == {"a.dat", "b c/ü.dat"}
+    assert hashlib.sha256(b"alphA").hexdigest() in found["a.dat"]
 
 
 def test_the_same_bytes_without_a_checksum_are_read_and_verified(s3: Any, receipt: Receipt) -> None:
