@@ -266,16 +266,16 @@ def test_the_document_is_kept_and_read_again(region: LocalRegion) -> None:
 
 @pytest.mark.region
 def test_no_change_is_lost_to_another_one(region: LocalRegion) -> None:
-    stores = [store(region, "counted") for _ in range(12)]
+    stores = [store(region, "counted") for _ in range(8)]
 
-    def join_ten_times(number: int) -> None:
-        for each in range(10):
+    def join_six_times(number: int) -> None:
+        for each in range(6):
             run = f"{number}-{each}"
             stores[number].change(lambda pool, run=run: joined(pool, run))  # type: ignore[misc]
 
     with ThreadPoolExecutor(len(stores)) as threads:
-        list(threads.map(join_ten_times, range(len(stores))))
-    assert len(store(region, "counted").read().leases) == 120
+        list(threads.map(join_six_times, range(len(stores))))
+    assert len(store(region, "counted").read().leases) == 48
 
 
 @pytest.mark.region
