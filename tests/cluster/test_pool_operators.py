@@ -128,6 +128,7 @@ async def submit_by_hand(session: Session) -> str:
     return (await session.run("sbatch --parsable --wrap 'until [ -e ~/end ]; do sleep 0.2; done'")).stdout.strip()
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.pcluster
 @pytest.mark.slurm
 @pytest.mark.usefixtures("parallelcluster")
