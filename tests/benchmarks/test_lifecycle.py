@@ -24,7 +24,7 @@ def test_a_quick_run_measures_all_there_is() -> None:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=400,
+        timeout=900,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
