@@ -105,7 +105,7 @@ async def _until_over(server: LocalAirflow, runs: list[_Run]) -> dict[str, dict[
 
 async def _report(site: Site, run: _Run, states: dict[str, str], began: float) -> Report:
     log = site.runs / f"whole-{run.plan.seed}" / "log"
-    await asyncio.to_thread(log.parent.mkdir)
+    await asyncio.to_thread(log.parent.mkdir, parents=True)
     record = Record(log.parent / "run.json")
     record.make(DAG_ID, run.run_id, "2000-01-01T00:00:00+00:00", {})
     ended = states.get("report")
