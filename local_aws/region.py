@@ -108,6 +108,8 @@ def up(directory: Path, port: int | None = None) -> RegionFacts:
         if process.poll() is not None:
             break
         time.sleep(POLL_SECONDS)
+    process.kill()  # nobody would know of one that starts later
+    process.wait()
     lines = log.read_text(errors="replace").strip().splitlines()
     raise RegionError("The region did not start. " + "\n".join(lines[-10:]) + f"\nThe whole log is {log}.")
 

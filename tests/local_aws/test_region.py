@@ -120,3 +120,13 @@ def test_a_process_is_known_by_its_start_time() -> None:
     until(lambda: start_time(process.pid) is None)  # a zombie is dead
     process.wait()
     assert not is_alive(process.pid, started)
+
+
+def test_a_region_that_does_not_start_in_time_is_not_left_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("local_aws.region.START_SECONDS", 0.0)
+    with pytest.raises(RegionError, match="did not start"):
+        up(tmp_path / "region")
+    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    assert str(tmp_path / "region") not in listed
