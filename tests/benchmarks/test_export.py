@@ -62,4 +62,5 @@ def test_a_small_run_measures_all_there_is() -> None:
     cells = {row[0]: dict(zip(rows[0], row, strict=True)) for row in rows[2:]}
     for case in cases(quick=True):
         assert all(float(cells[f"{case.name}: to the end"][way]) > 0 for way in ways)
-    assert all(float(cells["60 files of 16 kB: most memory"][way]) > 1 for way in ways)
+    # A peer may be done with so few before anybody can look at its memory.
+    assert float(cells["60 files of 16 kB: most memory"]["ours"]) > 1
