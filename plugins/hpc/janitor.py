@@ -226,8 +226,9 @@ class FindAbandonedOperator(BaseOperator):
             else:
                 run = state_of(sighting, names.tag_value(airflow_url()), instance.get_dr_count)
                 verdict = judge(sighting, run, now)
-            is_looked_for = verdict.abandoned or not sighting.has_stack
-            left = find_leftovers(sighting.cluster_name, account.client) if is_looked_for else None
+            if not verdict.abandoned and not sighting.has_stack:
+                continue  # its run sees to what is left, or it has to expire first
+            left = find_leftovers(sighting.cluster_name, account.client) if verdict.abandoned else None
             if left is not None and not sighting.has_stack and left.is_proof:
                 continue  # only what AWS still shows of something that is gone
             entry = {
