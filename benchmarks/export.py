@@ -20,7 +20,7 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from benchmarks import jobs, store
-from benchmarks.report import Row, put_between, table, write_json
+from benchmarks.report import Figure, Row, put_between, table, write_json
 from benchmarks.sending import OURS, VERIFYING, WAYS, Sent, send_by_peer, send_ours
 
 RESULTS = jobs.ROOT / "benchmarks" / "results" / "export.json"
@@ -168,7 +168,7 @@ def memory_rows(many_case: Case, many: Mapping[str, Sent], less_case: Case, less
     """Return the rows of what memory does with the number of files."""
     peers = [way for way in many if way != OURS]
 
-    def row(what: str, unit: str, figure: Callable[[str], float], target: str | None = None) -> Row:
+    def row(what: str, unit: str, figure: Callable[[str], Figure], target: str | None = None) -> Row:
         return Row(what, unit, figure(OURS), target, {way: figure(way) for way in peers})
 
     worker = [case[OURS].worker for case in (less, many)]
@@ -178,7 +178,7 @@ def memory_rows(many_case: Case, many: Mapping[str, Sent], less_case: Case, less
         row(
             "memory for the many, to that for the few",
             "ratio",
-            lambda way: many[way].memory / less[way].memory,
+            lambda way: many[way].memory / less[way].memory if less[way].memory else None,
             "<= 1.1",
         ),
         Row(f"{less_case.name}: most memory of the Airflow task", "MB", worker[0]),

@@ -140,10 +140,13 @@ def most_memory(find: Callable[[], int]) -> Iterator[Callable[[], int]]:
 
     def look() -> None:
         pid = 0
-        while not over.wait(LOOK):
+        while True:
+            pid = pid or find()
             now = proc.peak(pid) if pid else 0
             most[0] = max(most[0], now)
-            pid = pid if now else find()
+            pid = pid if now else 0
+            if over.wait(LOOK):
+                return
 
     looking = threading.Thread(target=look)
     looking.start()

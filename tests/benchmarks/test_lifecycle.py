@@ -37,4 +37,6 @@ def test_a_quick_run_measures_all_there_is() -> None:
     assert min(others, pcluster, left) > 1
     assert whole == pytest.approx(others + pcluster + left, rel=0.02)
     assert float(rows["1 run at once: what is left, to an empty DAG"]) > 0
-    assert float(rows["5 simulation files: a file beyond the first"]) > 0
+    assert "5 simulation files: a file beyond the first" in rows  # of so few it may be anything, on a busy machine
+    assert float(rows["5 simulation files: read by the DAG processor"]) > 0
+    assert float(rows["5 simulation files: read by a task"]) > 0
