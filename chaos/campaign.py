@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -13,6 +12,7 @@ from pathlib import Path
 from chaos.forks import Forks
 from chaos.head_node import HeadNode, open_head_node
 from chaos.life import Life, Report
+from chaos.parallel import live_all
 from chaos.plan import Fault, Plan
 from local_aws.testing import LocalRegion
 
@@ -31,26 +31,12 @@ class Site:
     forks: Forks
     folder: Path
 
-    async def live_all(self, plans: Iterable[Plan], injections: int, parallel: int) -> AsyncGenerator[Report, None]:
+    def live_all(self, plans: Iterable[Plan], injections: int, parallel: int) -> AsyncGenerator[Report, None]:
         """Live runs, `parallel` at a time, until faults have hit `injections` times or no plan is left."""
         slots = asyncio.Semaphore(parallel)
-        waiting = (asyncio.create_task(self._life(plan).live(slots)) for plan in plans)
+        lives = (self._life(plan).live(slots) for plan in plans)
         # Some more than there are slots: a run that has ended is looked at until Slurm is done with it, too.
-        running = set(itertools.islice(waiting, 3 * parallel))
-        hits = 0
-        try:
-            while running:
-                done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    report = task.result()
-                    hits += report.hits
-                    yield report
-                    if hits < injections:
-                        running |= set(itertools.islice(waiting, 1))
-        finally:
-            for task in running:
-                task.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
+        return live_all(lives, 3 * parallel, lambda report: report.hits, injections)
 
     def _life(self, plan: Plan) -> Life:
         """Return a run, on the cluster that its seed chooses; slurmctld is killed on the last one, with nobody else."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -15,6 +14,7 @@ from chaos.lifecycle.alerts import Alerts, open_alerts
 from chaos.lifecycle.life import Life, Report
 from chaos.lifecycle.plan import Fault, Plan
 from chaos.lifecycle.visit import JanitorsVisits
+from chaos.parallel import live_all
 from local_aws.testing import LocalRegion
 
 _COLUMNS = ("injections", "leaks", "losses", "silent")
@@ -34,25 +34,11 @@ class Site:
         self.runs = self.folder / "runs"
         self.janitor = JanitorsVisits(self)
 
-    async def live_all(self, plans: Iterable[Plan], injections: int, parallel: int) -> AsyncGenerator[Report, None]:
+    def live_all(self, plans: Iterable[Plan], injections: int, parallel: int) -> AsyncGenerator[Report, None]:
         """Live runs, `parallel` at a time, until faults have hit `injections` times or no plan is left."""
         slots = asyncio.Semaphore(parallel)
-        waiting = (asyncio.create_task(Life(plan, self).live(slots)) for plan in plans)
-        running = set(itertools.islice(waiting, parallel))
-        hits = 0
-        try:
-            while running:
-                done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    report = task.result()
-                    hits += len(report.hits)
-                    yield report
-                    if hits < injections:
-                        running |= set(itertools.islice(waiting, 1))
-        finally:
-            for task in running:
-                task.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
+        lives = (Life(plan, self).live(slots) for plan in plans)
+        return live_all(lives, parallel, lambda report: len(report.hits), injections)
 
 
 @asynccontextmanager
