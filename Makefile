@@ -2,6 +2,8 @@
 PYTHON ?= python3
 AIRFLOW := .local/venvs/airflow/bin/python
 PYTEST := $(AIRFLOW) -m pytest -p workshop.marks
+# Tests in so many processes at the same time: most of their time they wait.
+JOBS ?= $(shell expr $$(nproc) + 1)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test up down check lint format fast chaos-jobs chaos-lifecycle bench-jobs bench-export bench-lifecycle lock clean \
@@ -14,7 +16,7 @@ demo: setup ## a cluster from nothing to nothing, with a real MPI job on it (DEM
 	@$(AIRFLOW) -m workshop.demo
 
 test: setup-tests ## all checks and all tests
-	@$(AIRFLOW) -m workshop.check; checks=$$?; $(PYTEST) --durations=15 $(TESTS) && exit $$checks
+	@$(AIRFLOW) -m workshop.check; checks=$$?; $(PYTEST) -n $(JOBS) -p workshop.together --durations=15 $(TESTS) && exit $$checks
 
 chaos-jobs: setup ## hundreds of faults put into the life of jobs on the real Slurm (INJECTIONS=number, SEED=number or WHOLE=number for one run)
 	@PYTHONPATH=plugins $(AIRFLOW) -m chaos $(INJECTIONS:%=--injections %) $(SEED:%=--seed %) $(WHOLE:%=--seed --whole %)

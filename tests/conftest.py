@@ -13,10 +13,11 @@ from hypothesis import settings
 
 from workshop import LOCAL, scratch
 
-#: Where this run of the tests puts everything that it makes.
+#: Where this process of the tests puts everything that it makes.
 SCRATCH = scratch.begin()
-# Airflow reads this when it is imported, so it has to stand before any test module does that.
-os.environ.setdefault("AIRFLOW_HOME", str(SCRATCH / "airflow"))
+# Airflow reads this when it is imported, so it has to stand before any test module does that. Tests that run at the
+# same time, in several processes, inherit the first one's.
+os.environ["AIRFLOW_HOME"] = str(SCRATCH / "airflow")
 os.environ.setdefault("AIRFLOW__CORE__UNIT_TEST_MODE", "True")
 os.environ.setdefault("AIRFLOW__CORE__LOAD_EXAMPLES", "False")
 os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(LOCAL / "cache" / "hypothesis"))
@@ -33,7 +34,9 @@ if TYPE_CHECKING:
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Let `tmp_path` be below our folder, unless the command line says where."""
-    config.option.basetemp = config.option.basetemp or str(SCRATCH / "t")
+    told = config.option.basetemp
+    if told is None or Path(told).is_relative_to(scratch.DIRECTORY):  # a process of several is told the first one's
+        config.option.basetemp = str(SCRATCH / "t")
 
 
 @pytest.fixture(scope="session")
