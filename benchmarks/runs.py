@@ -80,9 +80,10 @@ class Laboratory:
             except ServiceException:
                 continue  # SQLite is locked now and then
             waiting -= {run_id for run_id, state in states.items() if state in rest.FINISHED_RUN_STATES}
-        return [self._look(dag_id, run_id) for run_id in run_ids]
+        return [self.look(dag_id, run_id) for run_id in run_ids]
 
-    def _look(self, dag_id: str, run_id: str) -> Run:
+    def look(self, dag_id: str, run_id: str) -> Run:
+        """Return what a run that is over took. Raises RuntimeError if it failed."""
         client = self.server.client()
         run = DagRunApi(client).get_dag_run(dag_id, run_id)
         if run.state.value != "success" or run.queued_at is None or run.end_date is None:
@@ -124,7 +125,12 @@ class Laboratory:
 @contextmanager
 def open_laboratory(folder: Path) -> Iterator[Laboratory]:
     """Start Airflow and a region below `folder`; stop both afterwards."""
-    server = LocalAirflow(folder / "airflow", SETTINGS, dags=_dags(folder / "dags"))
+    dags = folder / "dags"
+    dags.mkdir(parents=True)
+    for file in (ROOT / "dags").glob("*.py"):
+        (dags / file.name).symlink_to(file)
+    write_empty_dags(dags)
+    server = LocalAirflow(folder / "airflow", SETTINGS, dags=dags)
     try:
         server.start()
         account = region.up(folder / "region")
@@ -137,15 +143,11 @@ def open_laboratory(folder: Path) -> Iterator[Laboratory]:
         region.down(folder / "region")
 
 
-def _dags(folder: Path) -> Path:
-    """Make a folder with the project's DAG files and the empty DAGs, whose shape is that of the simulation's."""
-    folder.mkdir(parents=True)
-    for file in (ROOT / "dags").glob("*.py"):
-        (folder / file.name).symlink_to(file)
+def write_empty_dags(folder: Path) -> None:
+    """Write the files of the empty DAGs, whose shape is that of the simulation's."""
     shape = build_dag(load_simulation(SIMULATIONS_DIR / f"{SIMULATION}.yaml"))
     for name in PEERS:
         (folder / f"{name}.py").write_text(source_of_empty_dags(shape, [name], defers=name == DEFERRING))
-    return folder
 
 
 def measure(folder: Path, together: Sequence[int], rounds: int) -> list[Row]:

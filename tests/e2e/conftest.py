@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from airflow_client.client import ApiClient
 
+from benchmarks.processes import PclusterWatch
+from benchmarks.runs import write_empty_dags
 from workshop import ROOT, region, rest
 from workshop.airflow import USER, LocalAirflow
 from workshop.region import Region
@@ -23,6 +25,7 @@ class RunningAirflow:
     server: LocalAirflow
     region: Region
     directory: Path
+    pcluster: PclusterWatch
 
     @property
     def url(self) -> str:
@@ -60,10 +63,11 @@ class RunningAirflow:
 
 
 def all_dags(folder: Path) -> Path:
-    """Make a folder of the project's DAG files and of those for the tests."""
+    """Make a folder of the project's DAG files, of those for the tests, and of the benchmark's empty DAGs."""
     folder.mkdir()
     for file in (*(ROOT / "dags").glob("*.py"), *(ROOT / "tests" / "e2e" / "dags").iterdir()):
         (folder / file.name).symlink_to(file)
+    write_empty_dags(folder)
     return folder
 
 
@@ -77,7 +81,8 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningAirflow
         account = region.up(directory / "region")
         server.wait_until_ready([file.stem for file in (ROOT / "config" / "simulations").glob("*.yaml")])
         server.connect(account)
-        yield RunningAirflow(server, account, directory)
+        with PclusterWatch() as watch:
+            yield RunningAirflow(server, account, directory, watch)
     finally:
         server.stop()
         region.down(directory / "region")

@@ -15,6 +15,7 @@ from airflow_client.client.models.dag_patch_body import DAGPatchBody
 from airflow_client.client.models.dag_run_mutable_states import DagRunMutableStates
 from airflow_client.client.models.dag_run_patch_body import DAGRunPatchBody
 
+from benchmarks.runs import DEFERRING, EMPTY, PEERS, SIMULATION, Laboratory, rows_of
 from hpc.names import cluster_name
 from workshop import rest
 
@@ -106,6 +107,22 @@ def test_a_run_with_parameters_goes_through_all_steps(airflow: RunningAirflow, r
     assert exported["verified"] is True
     assert rest.returned(client, "ising_2d", run_id, "delete_cluster")["leftovers"] == []
     assert is_gone(airflow, "ising_2d", run_id)
+
+
+def test_what_such_a_run_costs_beside_aws_and_slurm_is_measured(airflow: RunningAirflow, runs: dict[str, str]) -> None:
+    assert finished(airflow, SIMULATION, runs[SIMULATION])[""] == "success"
+    laboratory = Laboratory(airflow.server, airflow.region, airflow.pcluster)
+    found = {name: laboratory.run_together(name, 1) for name in (EMPTY, DEFERRING)}
+    found[SIMULATION] = [laboratory.look(SIMULATION, runs[SIMULATION])]
+    rows = {row.name.removeprefix("1 run at once: "): row for row in rows_of(1, found)}
+    whole, *parts = (
+        float(str(rows[what].figure))
+        for what in ("a whole run", "AWS, Slurm and jobs", "pcluster beside them", "what is left")
+    )
+    assert min(parts) > 1
+    assert whole == pytest.approx(sum(parts))
+    assert set(rows["a whole run"].peer) == set(PEERS.values())
+    assert rows["what is left, to an empty DAG"].met is not None
 
 
 def test_runs_at_the_same_time_share_one_cluster_and_the_last_deletes_it(airflow: RunningAirflow) -> None:
