@@ -73,7 +73,10 @@ class ComputeResource:
 
 @dataclass(frozen=True)
 class ClusterConfig:
-    """One cluster; `scaledown_minutes` is its ScaledownIdletime, `custom_settings` its CustomSlurmSettings."""
+    """One cluster; `scaledown_minutes` is its ScaledownIdletime, `custom_settings` its CustomSlurmSettings.
+
+    `lustre_directory` is the one of the shared directories that is on FSx for Lustre.
+    """
 
     name: str
     os: str
@@ -82,6 +85,7 @@ class ClusterConfig:
     scaledown_minutes: int = DEFAULT_SCALEDOWN_MINUTES
     custom_settings: tuple[tuple[str, str], ...] = ()
     dcv: bool = False
+    lustre_directory: str = ""
 
     @property
     def login_user(self) -> str:
@@ -121,6 +125,9 @@ def parse_cluster_config(
             for resource in queue["ComputeResources"]
         ),
         shared_directories=tuple(storage["MountDir"] for storage in document.get("SharedStorage") or []),
+        lustre_directory=next(
+            (storage["MountDir"] for storage in document.get("SharedStorage") or [] if _is_lustre(storage)), ""
+        ),
         scaledown_minutes=DEFAULT_SCALEDOWN_MINUTES if scaledown is None else int(scaledown),
         custom_settings=tuple(custom),
         dcv=bool((document["HeadNode"].get("Dcv") or {}).get("Enabled")),
@@ -148,6 +155,10 @@ def _parse_compute_resource(
         memory=int(description["MemoryInfo"]["SizeInMiB"] * 0.95),
         tags=tags,
     )
+
+
+def _is_lustre(storage: Mapping[str, Any]) -> bool:
+    return bool(storage["StorageType"] == "FsxLustre")
 
 
 def _parse_tags(*levels: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import make_server
 
-from local_aws import ec2, repairs, stacks
+from local_aws import ec2, repairs, repositories, stacks
 from local_aws.control import Control
 from local_aws.faults import Faults
 from local_aws.network import Slot
@@ -24,6 +24,7 @@ class Endpoint:
         repairs.install()
         ec2.install(self.supervisor, slot, faults)
         stacks.install(self.supervisor, faults)
+        repositories.install(self.supervisor, account)
         self.control = Control(self.supervisor, DomainDispatcherApplication(create_backend_app))
         self._server = make_server(
             "127.0.0.1", port, self.control.application, threaded=True, request_handler=MotoRequestHandler

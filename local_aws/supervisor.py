@@ -192,6 +192,13 @@ class Supervisor:
                 if node_instance == instance_id:
                     cluster.lose(node)
 
+    def lustre_directory(self, cluster_name: str) -> Path | None:
+        """Where the file system of a cluster has its files; None without one."""
+        cluster = self.clusters.get(cluster_name)
+        if cluster is None or not cluster.config.lustre_directory:
+            return None
+        return cluster.root / cluster.config.lustre_directory.lstrip("/")
+
     def console_output(self, instance_id: str) -> str:
         """What the instance has printed; only head nodes print."""
         return self._consoles.get(instance_id, "")

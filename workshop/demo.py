@@ -135,7 +135,7 @@ def collect(client: ApiClient, account: Region, dag_id: str, run_id: str, order:
 def keep_results(report: DemoReport, account: Region, directory: Path) -> None:
     """Copy receipt and pictures out of the region, which is about to go."""
     if report.results:
-        download(account, [report.results.receipt_uri], directory)
+        download(account, [report.results.receipt_uri, report.results.page_uri], directory)
     if report.pictures:
         download(account, picture_uris(report.pictures.objects), directory)
 

@@ -20,6 +20,7 @@ class Saved:
     """What an export task left in S3: the objects of its receipt."""
 
     receipt_uri: str
+    page_uri: str
     objects: tuple[str, ...]
     summary: dict[str, Any]
 
@@ -72,6 +73,7 @@ def read_saved(returned: Any, region: Region) -> Saved | None:
     bucket = urlsplit(returned["receipt_uri"]).netloc
     return Saved(
         receipt_uri=returned["receipt_uri"],
+        page_uri=returned["page_uri"],
         objects=tuple(f"s3://{bucket}/{file['key']}" for file in receipt["files"]),
         summary={name: returned[name] for name in ("files", "bytes", "verified")},
     )

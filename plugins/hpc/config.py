@@ -321,11 +321,22 @@ class Export(Model):
 
     bucket: BucketName | None = Field(None, description="The account's bucket (Variable hpc_site) if left out.")
     prefix: KeyPrefix | None = Field(None, description="The simulation's name if left out.")
+    through_data_repository: bool = Field(
+        False,
+        description="The cluster's FSx for Lustre file system exports by itself, to the S3 prefix that the template"
+        " links it to (DataRepositoryAssociations or ExportPath).",
+    )
     on_premises: OnPremises | None = None
     hold_if_unverified: Duration = Field(
         timedelta(hours=24),
         description="How long the cluster is kept, and the alert stays up, when results could not be verified in S3.",
     )
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Export:
+        if self.through_data_repository and (self.bucket or self.prefix):
+            raise ValueError("through_data_repository: the link of the file system says where to, not bucket or prefix")
+        return self
 
 
 class PostProcessing(Model):

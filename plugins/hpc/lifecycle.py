@@ -449,6 +449,9 @@ def _add_results(
     export, post = simulation.export, simulation.postprocess
     policy = _policies(simulation.retries)
     bucket, prefix = _results_place(simulation, export)
+    target: dict[str, Any] = {"bucket": bucket, "prefix": prefix}
+    if export.through_data_repository:
+        target = {"data_repository": simulation.cluster.shared_dir}
 
     # A teardown of the connection: also after a failed job, for what it left often explains the failure; after a
     # submission that failed, for its answer may have been lost and the job be there; and when a person marks the run as
@@ -459,11 +462,10 @@ def _add_results(
         patterns=[*simulation.outputs, *JOB_HISTORY, *(SWEEP_HISTORY if simulation.sweep else ())],
         written_by="run_job",
         jobs_of="submit_job",
-        bucket=bucket,
-        prefix=prefix,
         facts_from=["submit_job", "run_job", "render_cluster_config", "verify_cluster", "install_parallelcluster"],
         history=cluster_history,
         logs=SLURM_LOGS,
+        **target,
         **on_cluster,
         **policy(retries.TRANSFER),
     ).as_teardown(setups=[ran[0]])
@@ -473,7 +475,7 @@ def _add_results(
     if export.on_premises is not None:
         send_on_premises = ResultsOnPremisesOperator(
             task_id="send_on_premises",
-            receipt_uri=f"s3://{bucket}/{prefix}/receipt.json",
+            receipt_uri="{{ ti.xcom_pull(task_ids='export_results')['receipt_uri'] }}",
             sftp_conn_id=export.on_premises.sftp_conn_id,
             directory=f"{export.on_premises.directory.rstrip('/')}/{RUN}",
             aws_conn_id=on_cluster["aws_conn_id"],

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import json
 import os
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -54,13 +55,19 @@ def test_exports_and_returns_a_verified_receipt(export: Export, s3: Any) -> None
         "bucket": export.bucket,
         "prefix": "sim/run",
         "receipt_uri": f"{uri}receipt.json",
+        "page_uri": f"{uri}receipt.html",
         "files": 2,
         "bytes": 11,
         "verified": True,
         "objects": [f"{uri}frames/0001.png", f"{uri}job.out"],
         "left_out": 0,
     }
-    assert keys(s3, export.bucket) == ["sim/run/frames/0001.png", "sim/run/job.out", "sim/run/receipt.json"]
+    names = ["frames/0001.png", "job.out", "receipt.html", "receipt.json"]
+    assert keys(s3, export.bucket) == [f"sim/run/{name}" for name in names]
+    page = s3.get_object(Bucket=export.bucket, Key="sim/run/receipt.html")
+    assert page["ContentType"] == "text/html; charset=utf-8"
+    assert '<a href="./frames/0001.png">frames/0001.png</a>' in page["Body"].read().decode()
+    assert export.ti.pushed["s3_receipt"]["key"] == "sim/run/receipt.html"
     picture = s3.get_object(Bucket=export.bucket, Key="sim/run/frames/0001.png")
     assert (picture["Body"].read(), picture["ContentType"]) == (b"\x89PNG", "image/png")
     receipt = load_receipt(s3, returned["receipt_uri"])
@@ -133,9 +140,10 @@ def test_two_files_that_would_share_a_key_are_refused(export: Export, aws: str) 
         export.run(["**"])
 
 
-def test_a_result_cannot_replace_the_receipt(export: Export, aws: str) -> None:
-    export.write("receipt.json", "{}")
-    with pytest.raises(ExportError, match=r"overwrite the export's own 'sim/run/receipt\.json'"):
+@pytest.mark.parametrize("name", ["receipt.json", "receipt.html"])
+def test_a_result_cannot_replace_the_receipt(export: Export, aws: str, name: str) -> None:
+    export.write(name, "{}")
+    with pytest.raises(ExportError, match=rf"overwrite the export's own 'sim/run/{re.escape(name)}'"):
         export.run(["**"])
 
 
@@ -191,7 +199,7 @@ def test_a_retry_sends_only_what_is_missing_or_different(export: Export, s3: Any
     strict.puts.clear()
     returned = export.run(["*.dat"])
     sent = sorted(path.rpartition("/")[2] for path in strict.puts)
-    assert sent == ["1.dat", "2.dat", "3.dat", "receipt.json"]
+    assert sent == ["1.dat", "2.dat", "3.dat", "receipt.html", "receipt.json"]
     assert content(s3, export.bucket, "sim/run/2.dat") == b"frame 2"
     assert returned["verified"] is True
 
@@ -285,7 +293,7 @@ def test_large_files_go_in_parts(export: Export, s3: Any, strict: StrictS3) -> N
     assert receipt.files[0].s3_checksum.endswith("-3")
     strict.puts.clear()
     export.run(["*"], part_size=5 * MIB)
-    assert [path.rpartition("/")[2] for path in strict.puts] == ["receipt.json"]
+    assert [path.rpartition("/")[2] for path in strict.puts] == ["receipt.json", "receipt.html"]
 
 
 def test_a_multipart_upload_goes_on_after_a_failure(export: Export, s3: Any, strict: StrictS3) -> None:
@@ -307,7 +315,7 @@ def test_many_small_files(export: Export, s3: Any, endpoint: str, monkeypatch: p
         export.write(f"{number % 7}/{number:04}.dat", f"value {number}")
     returned = export.run(["**/*.dat"])
     assert (returned["files"], len(returned["objects"])) == (1000, 50)
-    assert len(keys(s3, export.bucket)) == 1001
+    assert len(keys(s3, export.bucket)) == 1000 + len(["receipt.json", "receipt.html"])
 
 
 def test_empty_files_arrive(export: Export, s3: Any) -> None:

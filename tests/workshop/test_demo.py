@@ -75,6 +75,8 @@ def test_the_demo_ends_with_a_report_and_nothing_left(tmp_path: Path, capfd: pyt
     assert report["receipt"]["verified"] is True
     assert (report["receipt"]["files"], report["receipt"]["bytes"]) == (len(sizes), sum(sizes))
     assert report["receipt"]["uri"].endswith("/receipt.json")
+    page = (tmp_path / "results" / "receipt.html").read_text()
+    assert all(file["sha256"] in page for file in receipt["files"])
     assert len(report["results"]) == len(sizes) > 0
     assert report["pictures"]
     for uri in report["pictures"]:

@@ -5,6 +5,7 @@ from workshop.rest import TaskProgress
 
 SAVED = Saved(
     receipt_uri="s3://bucket/run/receipt.json",
+    page_uri="s3://bucket/run/receipt.html",
     objects=("s3://bucket/run/log.lammps", "s3://bucket/run/energy.PNG"),
     summary={"files": 2, "bytes": 1234, "verified": True},
 )
@@ -35,7 +36,10 @@ def test_report_of_a_good_run() -> None:
     [
         ({"state": "failed"}, "the DAG run ended as failed"),
         ({"results": None}, "there is no receipt of results"),
-        ({"results": Saved("s3://b/r", (), {"verified": False})}, "the receipt of the results is not verified"),
+        (
+            {"results": Saved("s3://b/r", "s3://b/p", (), {"verified": False})},
+            "the receipt of the results is not verified",
+        ),
         ({"leftovers": ["EC2 instance i-1 (running)"]}, "left over: EC2 instance i-1 (running)"),
     ],
 )

@@ -43,7 +43,7 @@ class S3ResultsLink(_S3Link):
 
 
 class S3ReceiptLink(_S3Link):
-    """The receipt of an export."""
+    """The receipt of an export, as a page."""
 
     name: ClassVar[str] = "Receipt"
     key: ClassVar[str] = "s3_receipt"

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
+from hpc.aws_errors import aws_errors
 from hpc.durations import format_duration
-from hpc.errors import DeadlineExceededError, ExportError, HpcError
+from hpc.errors import ConfigurationError, DeadlineExceededError, ExportError, HpcError
 from hpc.head_node.address import HeadNodeAddress, find_head_node
 from hpc.head_node.session import Session, run_on_kill, run_session
 from hpc.results.bucket import ResultsBucket, Unit, results_bucket, transfer_client
@@ -38,6 +39,9 @@ from hpc.results.links import S3PicturesLink, S3ReceiptLink, S3ResultsLink, pers
 from hpc.results.manifest import Manifest, ResultFile, checked_patterns, keys_of
 from hpc.results.on_premises import SiteFolder, copy_results, open_site
 from hpc.results.receipt import Receipt, ReceiptFile, ReceiptLeftOut, load_receipt, make_receipt, require_verified
+from hpc.results.receipt_page import page_name, render_receipt
+from hpc.results.repository import Repository, RepositoryTask, find_repository, fsx_client, start_export
+from hpc.results.repository_trigger import DataRepositoryTaskTrigger
 from hpc.results.triggers import ResultsExportTrigger, ended_event
 from hpc.slurm.identity import JobPlaces
 from hpc.slurm.submission import cancel_attempt
@@ -64,8 +68,9 @@ class ResultsToS3Operator(BaseOperator):
     exactly these bytes, so that S3 refuses any others. The task is deferred while the head node hashes and sends. What
     S3 holds already with the same size and checksum is not sent again: a retry goes on where the last try ended.
 
-    Returns `{"uri", "bucket", "prefix", "receipt_uri", "files", "bytes", "verified", "objects", "left_out"}`; `objects`
-    are the URIs of the first 50, `left_out` counts links and the like. `verified` is true, or the task fails.
+    Returns `{"uri", "bucket", "prefix", "receipt_uri", "page_uri", "files", "bytes", "verified", "objects",
+    "left_out"}`; `page_uri` is the receipt as a page, `objects` are the URIs of the first 50, `left_out` counts links
+    and the like. `verified` is true, or the task fails.
 
     Raises ExportError (a pattern without a match, a file that changed or vanished, a full disk), ReceiptMismatchError,
     PermissionDeniedError, ConnectionLostError, DeadlineExceededError.
@@ -76,7 +81,10 @@ class ResultsToS3Operator(BaseOperator):
     :param patterns: globs below it; `*` stays within a folder, `**` goes through folders, hidden files match too
     :param bucket: where to
     :param prefix: the keys are `<prefix>/<path below the directory>`
-    :param receipt_key: the receipt's name below the prefix
+    :param data_repository: where the FSx for Lustre file system of the cluster's stack is mounted, if its own export
+        task is to carry the folder, all of it, to the S3 prefix that it is linked to. That says bucket and prefix then.
+        S3 has no SHA-256 of what FSx writes, so this task reads every object once to verify it
+    :param receipt_key: the receipt's name below the prefix; the page is beside it, `.html` instead of `.json`
     :param facts: JSON that goes into the receipt: parameters, job record, configuration, versions
     :param facts_from: ids of tasks of this run whose return values go into the receipt's facts, by task id
     :param may_be_missing: a pattern without a match is left out instead of failing the export
@@ -94,7 +102,8 @@ class ResultsToS3Operator(BaseOperator):
     """
 
     template_fields: Sequence[str] = (
-        *("cluster_name", "head_node", "directory", "patterns", "bucket", "prefix", "receipt_key", "facts"),
+        *("cluster_name", "head_node", "directory", "patterns", "bucket", "prefix", "data_repository", "receipt_key"),
+        "facts",
         *("aws_conn_id", "region_name", "ssh_conn_id"),
     )
     template_fields_renderers = {"facts": "json", "head_node": "json", "patterns": "json"}  # noqa: RUF012
@@ -107,8 +116,9 @@ class ResultsToS3Operator(BaseOperator):
         cluster_name: str,
         directory: str,
         patterns: Sequence[str],
-        bucket: str,
-        prefix: str,
+        bucket: str = "",
+        prefix: str = "",
+        data_repository: str | None = None,
         head_node: dict[str, Any] | str | None = None,
         receipt_key: str = "receipt.json",
         facts: dict[str, Any] | None = None,
@@ -129,11 +139,17 @@ class ResultsToS3Operator(BaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        if bool(bucket) == bool(data_repository):
+            raise ConfigurationError(
+                f"{self.task_id}: either bucket or data_repository says where the results go, not both and not neither",
+                remedy="give bucket and prefix, or data_repository='/fsx'",
+            )
         self.cluster_name = cluster_name
         self.directory = directory
         self.patterns = patterns
         self.bucket = bucket
         self.prefix = prefix
+        self.data_repository = data_repository
         self.head_node = head_node
         self.receipt_key = receipt_key
         self.facts = facts
@@ -159,8 +175,9 @@ class ResultsToS3Operator(BaseOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Start listing and hashing; sending and the receipt follow in `execute_complete`."""
         patterns = checked_patterns([*checked_patterns(self.patterns), *self.logs.values()])
-        self.prefix = self.prefix.strip("/")
         address = self._address()
+        repository = self._find_repository()
+        self._aim_at(repository)
         record = record_of(self.cluster_name, self.directory, self.bucket, self.prefix)
         self.log.info("Hashing %s below %s on %s", ", ".join(patterns), self.directory, address.host)
         self._running = address, record
@@ -171,7 +188,8 @@ class ResultsToS3Operator(BaseOperator):
         launched = run_session(
             address, self.ssh_conn_id, lambda session: self._scan(session, record, patterns, must_match)
         )
-        return self._wait(context, address, launched, {"stage": "scan", "began": time.time()})
+        stage = {"stage": "scan", "began": time.time(), "repository": repository and repository.as_dict()}
+        return self._wait(context, address, launched, stage)
 
     def execute_complete(
         self,
@@ -183,24 +201,23 @@ class ResultsToS3Operator(BaseOperator):
         stage: str,
         began: float,
         whole: bool = False,
+        repository: dict[str, str] | None = None,
     ) -> dict[str, Any]:
         """Send what S3 does not hold yet, or, when nothing is missing, write and verify the receipt."""
         address = HeadNodeAddress.from_dict(head_node)
-        self.prefix = self.prefix.strip("/")
+        self._aim_at(Repository(**repository) if repository else None)
         self._running = address, record
         everything_sent = self._judge(address, record, stage, event) and whole
-        manifest = self._manifest or run_session(
-            address, self.ssh_conn_id, lambda session: read_manifest(session, record)
-        )
+        if repository:
+            return self._let_fsx_export(context, Repository(**repository), head_node, record, began)
+        manifest = self._read_manifest(address, record)
         bucket = self._open_bucket()
         files = self._keys(manifest)
         sent = {} if stage == "scan" else run_session(address, self.ssh_conn_id, lambda each: read_sent(each, record))
         missing = bucket.missing(self.prefix, files, sent)
         units = list(islice(bucket.units(missing, sent), UNITS_PER_ROUND))
         if not units:
-            receipt = self._write_receipt(context, bucket, manifest, files)
-            self._clean(address, record)
-            return self._report(context, bucket, receipt)
+            return self._finish(context, address, record, manifest, files)
         if everything_sent:
             raise ExportError(f"S3 does not list {units[0].path} and perhaps others, though they were sent")
         self._log_plan(files, missing, units)
@@ -224,15 +241,52 @@ class ResultsToS3Operator(BaseOperator):
             ssh_conn_id=self.ssh_conn_id,
             record=launched.record,
             launch=launched.launch,
-            until=stage["began"] + self.waiter_delay * self.waiter_max_attempts,
+            until=self._end(stage["began"]),
             waiter_delay=self.waiter_delay,
         )
         if self.deferrable:
             self.defer(trigger=trigger, method_name="execute_complete", kwargs=stage)
         return self.execute_complete(context, run_trigger(trigger), **stage)
 
+    def execute_exported(
+        self,
+        context: Context,
+        event: dict[str, Any],
+        *,
+        head_node: dict[str, Any],
+        record: str,
+        repository: dict[str, str],
+    ) -> dict[str, Any]:
+        """Write and verify the receipt of what FSx has exported."""
+        address = HeadNodeAddress.from_dict(head_node)
+        self._aim_at(Repository(**repository))
+        if event["status"] == "timeout":
+            with aws_errors():
+                self._fsx().cancel_data_repository_task(TaskId=event["task_id"])
+            raise self._took_too_long()
+        RepositoryTask(**event["task"]).require_success(self.directory)
+        manifest = self._read_manifest(address, record)
+        return self._finish(context, address, record, manifest, self._keys(manifest))
+
+    def _let_fsx_export(
+        self, context: Context, repository: Repository, head_node: dict[str, Any], record: str, began: float
+    ) -> dict[str, Any]:
+        task_id = start_export(self._fsx(), repository)
+        self.log.info("FSx exports %s to s3://%s/%s/ by its task %s", self.directory, self.bucket, self.prefix, task_id)
+        trigger = DataRepositoryTaskTrigger(
+            task_id=task_id,
+            until=self._end(began),
+            aws_conn_id=self.aws_conn_id,
+            region_name=self.region_name or None,
+            waiter_delay=self.waiter_delay,
+        )
+        facts: dict[str, Any] = {"head_node": head_node, "record": record, "repository": repository.as_dict()}
+        if self.deferrable:
+            self.defer(trigger=trigger, method_name="execute_exported", kwargs=facts)
+        return self.execute_exported(context, run_trigger(trigger), **facts)
+
     def on_kill(self) -> None:
-        """Stop the exporter."""
+        """Stop the exporter; a task of FSx ends by itself."""
         if self._running is not None:
             address, record = self._running
             run_on_kill(lambda: self._stop(address, record))
@@ -274,6 +328,36 @@ class ResultsToS3Operator(BaseOperator):
             return HeadNodeAddress.from_dict(given)
         return find_head_node(self.cluster_name, aws_conn_id=self.aws_conn_id, region_name=self.region_name or None)
 
+    def _fsx(self) -> Any:
+        return fsx_client(self.aws_conn_id, self.region_name or None)
+
+    def _find_repository(self) -> Repository | None:
+        if self.data_repository is None:
+            return None
+        return find_repository(self._fsx(), self.cluster_name, self.directory, self.data_repository)
+
+    def _aim_at(self, repository: Repository | None) -> None:
+        """Take bucket and prefix from the repository, if there is one."""
+        if repository is not None:
+            self.bucket, self.prefix = repository.bucket, repository.prefix
+        self.prefix = self.prefix.strip("/")
+
+    def _read_manifest(self, address: HeadNodeAddress, record: str) -> Manifest:
+        return self._manifest or run_session(address, self.ssh_conn_id, lambda session: read_manifest(session, record))
+
+    def _finish(
+        self,
+        context: Context,
+        address: HeadNodeAddress,
+        record: str,
+        manifest: Manifest,
+        files: dict[str, ResultFile],
+    ) -> dict[str, Any]:
+        bucket = self._open_bucket()
+        receipt = self._write_receipt(context, bucket, manifest, files)
+        self._clean(address, record)
+        return self._report(context, bucket, receipt)
+
     def _open_bucket(self) -> ResultsBucket:
         if self._opened is None:
             self._opened = results_bucket(self.aws_conn_id, self.region_name or None, self.bucket)
@@ -283,11 +367,7 @@ class ResultsToS3Operator(BaseOperator):
         """Return whether the stage did all that it was asked to; raise unless what is left is worth another round."""
         if event["status"] == "timeout":
             self._stop(address, record)
-            limit = timedelta(seconds=self.waiter_delay * self.waiter_max_attempts)
-            raise DeadlineExceededError(
-                f"the export of {self.directory} on {self.cluster_name} took longer than {format_duration(limit)}",
-                remedy="clear the task, it goes on where it ended; for that much data raise waiter_max_attempts",
-            )
+            raise self._took_too_long()
         progress = ExportProgress(**event["progress"])
         if event["status"] == "success":
             return True
@@ -296,6 +376,16 @@ class ResultsToS3Operator(BaseOperator):
             return False
         where = f"{self.directory} on cluster {self.cluster_name}"
         raise error_of(progress.kind, f"the export of {where} failed: {progress.message}")
+
+    def _end(self, began: float) -> float:
+        return began + self.waiter_delay * self.waiter_max_attempts
+
+    def _took_too_long(self) -> DeadlineExceededError:
+        limit = timedelta(seconds=self.waiter_delay * self.waiter_max_attempts)
+        return DeadlineExceededError(
+            f"the export of {self.directory} on {self.cluster_name} took longer than {format_duration(limit)}",
+            remedy="clear the task, it goes on where it ended; for that much data raise waiter_max_attempts",
+        )
 
     def _stop(self, address: HeadNodeAddress, record: str) -> None:
         run_session(address, self.ssh_conn_id, lambda session: session.run(stop_command(record), check=False))
@@ -308,7 +398,7 @@ class ResultsToS3Operator(BaseOperator):
             self.log.warning("The export's record stays on the head node: %s", error)
 
     def _keys(self, manifest: Manifest) -> dict[str, ResultFile]:
-        reserved = [f"{self.prefix}/{self.receipt_key}"]
+        reserved = [f"{self.prefix}/{name}" for name in (self.receipt_key, page_name(self.receipt_key))]
         return keys_of(self.prefix, manifest.files, reserved=reserved)
 
     def _log_plan(self, files: dict[str, ResultFile], missing: dict[str, ResultFile], units: list[Unit]) -> None:
@@ -390,8 +480,9 @@ class ResultsToS3Operator(BaseOperator):
 
     def _report(self, context: Context, bucket: ResultsBucket, receipt: Receipt) -> dict[str, Any]:
         persist_link(S3ResultsLink, context, self, bucket.client, bucket=self.bucket, key=self.prefix)
-        receipt_key = f"{self.prefix}/{self.receipt_key}"
-        persist_link(S3ReceiptLink, context, self, bucket.client, bucket=self.bucket, key=receipt_key)
+        page_key = f"{self.prefix}/{page_name(self.receipt_key)}"
+        bucket.put(page_key, render_receipt(receipt).encode(), "text/html; charset=utf-8")
+        persist_link(S3ReceiptLink, context, self, bucket.client, bucket=self.bucket, key=page_key)
         self.log.info(
             "Verified in S3: %s files, %s. Receipt: %s\n  fetch:  %s\n  verify: %s",
             *(f"{receipt.total_files:,}", format_bytes(receipt.total_bytes), receipt.uri),
@@ -402,6 +493,7 @@ class ResultsToS3Operator(BaseOperator):
             "bucket": self.bucket,
             "prefix": self.prefix,
             "receipt_uri": receipt.uri,
+            "page_uri": f"s3://{self.bucket}/{page_key}",
             "files": receipt.total_files,
             "bytes": receipt.total_bytes,
             "verified": True,
