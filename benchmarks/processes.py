@@ -32,7 +32,7 @@ class PclusterWatch:
     def __init__(self) -> None:
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
-        self._running: dict[tuple[int, float], tuple[str, float]] = {}
+        self._running: dict[tuple[int, int], tuple[str, float]] = {}
         self._others: set[int] = set()
         self._found: dict[str, list[Interval]] = defaultdict(list)
 

@@ -36,7 +36,7 @@ def install_tools() -> None:
         return
     setup.run([str(setup.UV), "venv", "--no-project", "--clear", "--python", sys.executable, str(TOOLS)], "bench")
     pip = [str(setup.UV), "pip", "sync", "--require-hashes", "--python", str(TOOLS / "bin" / "python"), str(LOCK)]
-    setup.run(pip, "bench", **setup.uv_environment(setup.pip_settings(), os.environ))
+    setup.run(pip, "bench", check=True, **setup.uv_environment(setup.pip_settings(), os.environ))
     setup.stamp(TOOLS, LOCK)
 
 

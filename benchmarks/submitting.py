@@ -75,7 +75,7 @@ def compare(
     async def work(session: Session) -> Submitted:
         kind = "array" if as_array else "jobs"
         await _ours(session, f"warm-{kind}", 2, as_array)
-        ours, raw = [], []
+        ours, raw = list[float](), list[float]()
         for number in range(rounds):
             for seconds, submit_all, whose in ((raw, _raw, "raw"), (ours, _ours, "ours")):
                 await session.run("scancel --user=$(id -un)")
@@ -84,4 +84,5 @@ def compare(
         await session.run("scancel --user=$(id -un)")
         return Submitted([jobs / each for each in ours], [jobs / each for each in raw])
 
-    return cluster.run(work)
+    submitted: Submitted = cluster.run(work)
+    return submitted

@@ -27,7 +27,16 @@ def checks() -> dict[str, list[str]]:
     return {
         "lint": [f"{BIN}/ruff", "check", "--quiet", "."],
         "format": [f"{BIN}/ruff", "format", "--check", "--quiet", "."],
-        "types": [f"{BIN}/mypy", "--no-error-summary", "plugins/hpc", "local_aws", "workshop", "dags", "chaos"],
+        "types": [
+            f"{BIN}/mypy",
+            "--no-error-summary",
+            "plugins/hpc",
+            "local_aws",
+            "workshop",
+            "dags",
+            "chaos",
+            "benchmarks",
+        ],
         "schema of simulations": [python, "-m", "workshop.schema", "--check"],
         "links of the pages": [python, "-m", "workshop.docs_links"],
         "secrets": [f"{BIN}/detect-secrets-hook", "--exclude-files", NOT_OURS, *files_of_the_project()],

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import pytest_asyncio
 from airflow_client.client import ApiClient, TaskInstanceApi
 from airflow_client.client.models.clear_task_instances_body import ClearTaskInstancesBody
 from airflow_client.client.models.patch_task_instance_body import PatchTaskInstanceBody
@@ -23,49 +23,54 @@ if TYPE_CHECKING:
     from local_aws.testing import LocalRegion
 
 FOLDER = "/fsx/runs/steered"
-pytestmark = [pytest.mark.airflow, pytest.mark.slurm, pytest.mark.timeout(400)]
+pytestmark = [
+    *(pytest.mark.airflow, pytest.mark.slurm, pytest.mark.timeout(400)),
+    pytest.mark.asyncio(loop_scope="module"),
+]
 
 
-async def test_a_loss_of_power_doubles_and_loses_no_job(region: LocalRegion, tmp_path: Path) -> None:
-    plan = replace(Plan.of_whole_airflow(1), delay=1.5, times=2)
-    async with open_whole_airflow(region, tmp_path / "whole") as whole:
-        report = await whole.live(plan)
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def whole(region: LocalRegion, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[WholeAirflow]:
+    """Start it once: its power is lost in the first test anyway."""
+    async with open_whole_airflow(region, tmp_path_factory.mktemp("whole")) as whole:
+        yield whole
+
+
+async def test_a_loss_of_power_doubles_and_loses_no_job(whole: WholeAirflow) -> None:
+    report = await whole.live(replace(Plan.of_whole_airflow(1), delay=1.5, times=2))
     assert report.found == []
     assert report.hits == 2
 
 
-async def test_a_person_ends_the_jobs_of_a_task_and_no_others_and_a_restart_none(
-    region: LocalRegion, tmp_path: Path
-) -> None:
-    async with open_whole_airflow(region, tmp_path / "whole") as whole:
-        steered = Steered(whole, rest.trigger(whole.server.client(), DAG_ID, {"folder": FOLDER, "seconds": 300}))
-        by_hand = await whole.head_node.run("sbatch --parsable --wrap='sleep 600'")
-        await steered.are("triggerer", "RUNNING")
-        await steered.are("worker", "RUNNING")
+async def test_a_person_ends_the_jobs_of_a_task_and_no_others_and_a_restart_none(whole: WholeAirflow) -> None:
+    steered = Steered(whole, rest.trigger(whole.server.client(), DAG_ID, {"folder": FOLDER, "seconds": 300}))
+    by_hand = await whole.head_node.run("sbatch --parsable --wrap='sleep 600'")
+    await steered.are("triggerer", "RUNNING")
+    await steered.are("worker", "RUNNING")
 
+    await steered.waits()
+    steered.mark_failed("triggerer")
+    await steered.are("triggerer", "CANCELLED")
+    for before in (["CANCELLED"], ["CANCELLED", "CANCELLED"]):
+        steered.clear("triggerer")
+        await steered.are("triggerer", *before, "RUNNING")
         await steered.waits()
-        steered.mark_failed("triggerer")
-        await steered.are("triggerer", "CANCELLED")
-        for before in (["CANCELLED"], ["CANCELLED", "CANCELLED"]):
-            steered.clear("triggerer")
-            await steered.are("triggerer", *before, "RUNNING")
-            await steered.waits()
-        assert await steered.states("worker") == ["RUNNING"]
-        steered.mark_failed("worker")
-        await steered.are("worker", "CANCELLED")
+    assert await steered.states("worker") == ["RUNNING"]
+    steered.mark_failed("worker")
+    await steered.are("worker", "CANCELLED")
 
-        # A deploy: all components end by SIGTERM, and start again.
-        await asyncio.to_thread(whole.server.stop)
-        await asyncio.to_thread(whole.server.start)
-        await asyncio.to_thread(whole.server.wait_until_ready, [DAG_ID])
-        await steered.waits()
-        assert await steered.states("triggerer") == ["CANCELLED", "CANCELLED", "RUNNING"]
-        assert await whole.head_node.run(f"squeue --noheader --format=%T --job={by_hand}") == "RUNNING\n"
+    # A deploy: all components end by SIGTERM, and start again.
+    await asyncio.to_thread(whole.server.stop)
+    await asyncio.to_thread(whole.server.start)
+    await asyncio.to_thread(whole.server.wait_until_ready, [DAG_ID])
+    await steered.waits()
+    assert await steered.states("triggerer") == ["CANCELLED", "CANCELLED", "RUNNING"]
+    assert await whole.head_node.run(f"squeue --noheader --format=%T --job={by_hand}") == "RUNNING\n"
 
-        await whole.head_node.run(f"touch {FOLDER}/triggerer/go")
-        await steered.until(lambda: rest.run_state(steered.client, DAG_ID, steered.run_id) == "failed")
-        outcome = outcome_of(steered.client, steered.run_id, "triggerer")
-        evidence = await whole.head_node.evidence(steered.token("triggerer"), f"{FOLDER}/triggerer")
+    await whole.head_node.run(f"touch {FOLDER}/triggerer/go")
+    await steered.until(lambda: rest.run_state(steered.client, DAG_ID, steered.run_id) == "failed")
+    outcome = outcome_of(steered.client, steered.run_id, "triggerer")
+    evidence = await whole.head_node.evidence(steered.token("triggerer"), f"{FOLDER}/triggerer")
     assert outcome.returned
     assert outcome.returned["attempt"] == 3
     # Each attempt recorded its end, and none began before that of the one before.

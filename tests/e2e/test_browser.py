@@ -75,6 +75,15 @@ def watch_until_all_ended(page: Page) -> dict[str, list[str]]:
     return seen
 
 
+def follow(page: Page, name: str) -> Page:
+    """Click a task's link, and return the page that opens."""
+    with page.context.expect_page() as opened:
+        page.get_by_role("link", name=name, exact=True).click()
+    other: Page = opened.value
+    other.wait_for_load_state()
+    return other
+
+
 def test_a_person_triggers_a_run_and_reads_what_it_did(page: Page, airflow: RunningAirflow, screenshots: Path) -> None:
     client = airflow.client
 
@@ -124,14 +133,16 @@ def test_a_person_triggers_a_run_and_reads_what_it_did(page: Page, airflow: Runn
     page.screenshot(path=screenshots / "job_log.png")
 
     page.goto(f"{airflow.url}/dags/lj_melt/runs/{run_id}/tasks/export_pictures/details")
-    link = page.get_by_role("link", name="Pictures", exact=True)
-    expect(link).to_be_visible()
+    expect(page.get_by_role("link", name="Pictures", exact=True)).to_be_visible()
     page.screenshot(path=screenshots / "links.png")
-    with page.context.expect_page() as opened:
-        link.click()
-    gallery = opened.value
-    gallery.wait_for_load_state()
+    gallery = follow(page, "Pictures")
     picture = gallery.locator("img").first
     expect(picture).to_be_visible()
     assert picture.evaluate("image => image.naturalWidth") > 300
     gallery.screenshot(path=screenshots / "gallery.png")
+
+    page.goto(f"{airflow.url}/dags/lj_melt/runs/{run_id}/tasks/export_results/details")
+    receipt = follow(page, "Receipt")
+    expect(receipt.get_by_text(re.compile("S3 holds every one of them"))).to_be_visible()
+    expect(receipt.get_by_role("link", name="thermo.csv")).to_have_attribute("href", "./thermo.csv")
+    receipt.screenshot(path=screenshots / "receipt.png")
