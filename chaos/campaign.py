@@ -13,7 +13,7 @@ from chaos.forks import Forks
 from chaos.head_node import HeadNode, open_head_node
 from chaos.life import Life, Report
 from chaos.parallel import live_all
-from chaos.plan import Fault, Plan
+from chaos.plan import WHOLE, Fault, Plan
 from local_aws.testing import LocalRegion
 
 #: Compute nodes of each cluster; they have two CPUs each, and a job takes one.
@@ -76,7 +76,7 @@ def failures(reports: Iterable[Report]) -> Iterator[str]:
         if report.found:
             yield f"{report.plan}"
             yield from (f"  {violation.kind}: {violation.text}" for violation in report.found)
-            again = "WHOLE" if report.plan.fault is Fault.AIRFLOW else "SEED"
+            again = "WHOLE" if report.plan.fault in WHOLE else "SEED"
             yield f"  log: {report.log}; again: make chaos-jobs {again}={report.plan.seed}"
 
 

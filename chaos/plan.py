@@ -19,6 +19,7 @@ class Fault(StrEnum):
     SLURMCTLD = "slurmctld killed"
     PROGRAM = "head node program killed"
     AIRFLOW = "whole Airflow killed"  # a real one: scheduler, triggerer, API server and workers at once
+    SCHEDULER = "scheduler killed"  # a real Airflow's: the workers of its executor go on alone
 
 
 class Phase(StrEnum):
@@ -71,6 +72,8 @@ _ROUND = (
 )
 
 
+#: What is done to a real Airflow.
+WHOLE = (Fault.AIRFLOW, Fault.SCHEDULER)
 #: Seconds of a run of the whole Airflow: from before its tasks are queued to when its jobs compute.
 _RUN_OF_AIRFLOW = 6.0
 
@@ -117,12 +120,12 @@ class Plan:
 
     @classmethod
     def of_whole_airflow(cls, seed: int) -> Plan:
-        """Return a run of a real Airflow that is killed as a whole, once or twice."""
-        plan = cls.of_seed(seed, (Fault.AIRFLOW,))
+        """Return a run of a real Airflow that is killed as a whole, or whose scheduler is, once or twice."""
+        plan = cls.of_seed(seed, WHOLE)
         return replace(plan, kind=Kind.GOOD, delay=random.Random(seed).uniform(0.0, _RUN_OF_AIRFLOW))
 
     def __str__(self) -> str:
-        if self.fault is Fault.AIRFLOW:
+        if self.fault in WHOLE:
             return f"seed {self.seed}: {self.fault} {self.delay:.2f} s after the trigger, {self.times}x"
         way = f"byte {self.byte} {'there' if self.up else 'back'}, {self.delay:.2f} s later"
         instant = f"{self.moment} sbatch" if self.moment is not Moment.ANY else way

@@ -1,4 +1,4 @@
-"""A really running Airflow, all of whose processes are killed at once, as a loss of power does, and started again."""
+"""A really running Airflow. All its processes are killed at once, as a loss of power does, or its scheduler alone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from airflow_client.client import ApiClient
 
 from chaos.head_node import RUNS, HeadNode, open_head_node
 from chaos.life import Report
-from chaos.plan import Plan
+from chaos.plan import Fault, Plan
 from chaos.verdict import Outcome, Violation, violations
 from hpc.slurm.identity import job_token
 from local_aws.testing import LocalRegion
@@ -49,7 +49,7 @@ class WholeAirflow:
     folder: Path
 
     async def live(self, plan: Plan) -> Report:
-        """Live one run: kill Airflow after the plan's seconds, as often as it says; look at what both tasks left."""
+        """Live one run: kill after the plan's seconds, as often as it says; look at what both tasks left."""
         began = time.monotonic()
         directory = f"{RUNS}/airflow-{plan.seed}"
         client = await asyncio.to_thread(self.server.client)
@@ -57,7 +57,8 @@ class WholeAirflow:
         hits = 0
         for _ in range(plan.times):
             await asyncio.sleep(plan.delay)
-            hits += await asyncio.to_thread(lose_power, self.server, DAG_ID)
+            kill = lose_power if plan.fault is Fault.AIRFLOW else kill_scheduler
+            hits += await asyncio.to_thread(kill, self.server, DAG_ID)
         client = await asyncio.to_thread(self.server.client)
         with suppress(TimeoutError):
             await asyncio.to_thread(
@@ -88,6 +89,19 @@ def lose_power(server: LocalAirflow, dag_id: str) -> bool:
     return killed > 0
 
 
+def kill_scheduler(server: LocalAirflow, dag_id: str) -> bool:
+    """Kill the scheduler alone, which is started again; say whether it ran."""
+    file = server.logs / "scheduler.pid"
+    scheduler = file.read_text()
+    try:
+        os.kill(int(scheduler), signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    until(lambda: file.read_text() not in ("", scheduler), 10)
+    server.wait_until_ready([dag_id])
+    return True
+
+
 def outcome_of(client: ApiClient, run_id: str, place: str) -> Outcome:
     """Return how a task ended; nothing if it has not."""
     (task,) = (task for task in rest.task_progress(client, DAG_ID, run_id, []) if task.task_id == place)
@@ -116,7 +130,7 @@ def until(condition: Callable[[], object], limit: float) -> None:
 async def open_whole_airflow(region: LocalRegion, folder: Path) -> AsyncIterator[WholeAirflow]:
     """Start an Airflow and a cluster; stop both afterwards."""
     await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
-    server = LocalAirflow(folder / "airflow", QUICK, dags=Path(__file__).parent / "dags")
+    server = LocalAirflow(folder / "airflow", QUICK, dags=Path(__file__).parent / "dags", revive=True)
     async with open_head_node(region, CLUSTER, nodes=2) as head_node:
         try:
             server.start()

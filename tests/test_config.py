@@ -116,6 +116,8 @@ def test_a_small_file_becomes_a_frozen_model(tmp_path: Path) -> None:
         ({"export": "discard", "postprocess": {"script": "hello.sh"}}, "its pictures would be lost"),
         ({"on_failure": {"keep_for": "4 hours"}}, "on_failure.keep_for = '4 hours': '4 hours' is no duration"),
         ({"export": {"bucket": "UPPER"}}, "export.bucket = 'UPPER'"),
+        ({"export": {"through_data_repository": True}}, "cpu_fsx.yaml links no file system to S3"),
+        ({"export": {"through_data_repository": True, "prefix": "a"}}, "the link of the file system says where to"),
         ({"export": {"on_premises": {"sftp_conn_id": "x", "directory": "rel"}}}, "export.on_premises.directory"),
         (
             {"job": {"script": "x", "parameters": {"n": {"type": "integer", "default": "many"}}}},

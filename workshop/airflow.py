@@ -49,7 +49,10 @@ class Access:
 
 
 class LocalAirflow:
-    """Airflow below `directory`; `settings` adds to its environment, for example `AIRFLOW__CORE__PARALLELISM`."""
+    """Airflow below `directory`; `settings` adds to its environment, for example `AIRFLOW__CORE__PARALLELISM`.
+
+    With `revive`, a component that ends is started again; without, all end with it.
+    """
 
     def __init__(
         self,
@@ -58,7 +61,9 @@ class LocalAirflow:
         *,
         dags: Path = ROOT / "dags",
         plugins: Path = ROOT / "plugins",
+        revive: bool = False,
     ) -> None:
+        self.revive = revive
         self.directory = directory.resolve()
         self.access = _read_or_make_access(self.directory / "access.json")
         self.environment = component_environment(self.directory, self.access, dags, plugins) | dict(settings or {})
@@ -79,6 +84,7 @@ class LocalAirflow:
         passwords.chmod(0o600)
         self.logs.mkdir(exist_ok=True)
         command = [sys.executable, "-P", str(ROOT / "workshop" / "components.py"), str(self.logs)]
+        command += ["--revive"] if self.revive else []
         processes.start(
             PROCESS, command, records=self.directory, environment=self.environment, log=self.logs / "airflow.log"
         )

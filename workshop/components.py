@@ -1,8 +1,11 @@
-"""Airflow's four components, forked from one process that has imported Airflow once: `python -P components.py LOGS`.
+"""Airflow's four components, forked from one process that has imported Airflow once.
+
+    python -P components.py LOGS [--revive]
 
 Importing Airflow and the libraries of the operators takes several seconds of a core; four components and eight workers
 of the local executor would each pay for it. Here they share it, and all is ready in half the time. What runs in each
-process is Airflow's own command. When one component ends, so does this process, which leads the session.
+process is Airflow's own command. When one component ends, so does this process, which leads the session; with
+`--revive` it starts that component again, as whatever runs Airflow does elsewhere. LOGS has the process id of each.
 
 It is a program of its own, run without the checkout on Python's path: Airflow must see what it sees anywhere else.
 """
@@ -34,16 +37,19 @@ FOR_TASKS = (
 
 def main() -> int:
     """Import, fork the components and wait until one of them ends."""
-    logs = Path(sys.argv[1])
+    logs, revive = Path(sys.argv[1]), "--revive" in sys.argv[2:]
     share(FOR_ALL)
     children = {fork(logs, "api-server"): "api-server"}
     share(FOR_TASKS)
-    for command in ("scheduler --skip-serve-logs", "dag-processor", "triggerer --skip-serve-logs"):
-        component, *options = command.split()
-        children[fork(logs, component, *options)] = component
-    pid, status = os.wait()
-    print(f"{children[pid]} ended with {os.waitstatus_to_exitcode(status)}; see {children[pid]}.log", flush=True)
-    return 1
+    for component in ("scheduler", "dag-processor", "triggerer"):
+        children[fork(logs, component)] = component
+    while True:
+        pid, status = os.wait()
+        component = children.pop(pid)
+        print(f"{component} ended with {os.waitstatus_to_exitcode(status)}; see {component}.log", flush=True)
+        if not revive:
+            return 1
+        children[fork(logs, component)] = component
 
 
 def share(modules: tuple[str, ...]) -> None:
@@ -53,8 +59,9 @@ def share(modules: tuple[str, ...]) -> None:
     gc.freeze()
 
 
-def fork(logs: Path, component: str, *options: str) -> int:
+def fork(logs: Path, component: str) -> int:
     """Run one component in a process group of its own, and return its process id."""
+    options = ["--skip-serve-logs"] if component in ("scheduler", "triggerer") else []
     pid = os.fork()
     if pid == 0:
         os.setpgid(0, 0)
@@ -66,6 +73,7 @@ def fork(logs: Path, component: str, *options: str) -> int:
 
         airflow_command()  # type: ignore[no-untyped-call]
         sys.exit(0)
+    (logs / f"{component}.pid").write_text(str(pid))
     return pid
 
 

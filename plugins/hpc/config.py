@@ -489,6 +489,17 @@ class SimulationConfig(Model):
         return self
 
     @model_validator(mode="after")
+    def _is_linked(self) -> SimulationConfig:
+        if self.export != "discard" and self.export.through_data_repository:
+            template = self.cluster.template.read_text(encoding="utf-8")
+            if not any(name in template for name in ("DataRepositoryAssociations", "ExportPath")):
+                raise ValueError(
+                    f"export.through_data_repository: {self.cluster.template.name} links no file system to S3"
+                    " (DataRepositoryAssociations or ExportPath)"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _fits_its_pool(self) -> SimulationConfig:
         if self.cluster.pool is None:
             return self

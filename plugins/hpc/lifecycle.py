@@ -450,8 +450,10 @@ def _add_results(
     policy = _policies(simulation.retries)
     bucket, prefix = _results_place(simulation, export)
     target: dict[str, Any] = {"bucket": bucket, "prefix": prefix}
+    receipt = f"s3://{bucket}/{prefix}/receipt.json"
     if export.through_data_repository:
         target = {"data_repository": simulation.cluster.shared_dir}
+        receipt = "{{ ti.xcom_pull(task_ids='export_results')['receipt_uri'] }}"
 
     # A teardown of the connection: also after a failed job, for what it left often explains the failure; after a
     # submission that failed, for its answer may have been lost and the job be there; and when a person marks the run as
@@ -475,7 +477,7 @@ def _add_results(
     if export.on_premises is not None:
         send_on_premises = ResultsOnPremisesOperator(
             task_id="send_on_premises",
-            receipt_uri="{{ ti.xcom_pull(task_ids='export_results')['receipt_uri'] }}",
+            receipt_uri=receipt,
             sftp_conn_id=export.on_premises.sftp_conn_id,
             directory=f"{export.on_premises.directory.rstrip('/')}/{RUN}",
             aws_conn_id=on_cluster["aws_conn_id"],

@@ -1,8 +1,9 @@
-"""A whole, real Airflow, whose power is lost twice in one run, and in which a person ends and clears tasks."""
+"""A whole, real Airflow that loses all its processes, or its scheduler, and in which a person ends and clears tasks."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -36,8 +37,9 @@ async def whole(region: LocalRegion, tmp_path_factory: pytest.TempPathFactory) -
         yield whole
 
 
-async def test_a_loss_of_power_doubles_and_loses_no_job(whole: WholeAirflow) -> None:
-    report = await whole.live(replace(Plan.of_whole_airflow(1), delay=1.5, times=2))
+@pytest.mark.parametrize("seed", [0, 1], ids=["all processes", "the scheduler"])
+async def test_a_loss_of_processes_doubles_and_loses_no_job(whole: WholeAirflow, seed: int) -> None:
+    report = await whole.live(replace(Plan.of_whole_airflow(seed), delay=1.5, times=2))
     assert report.found == []
     assert report.hits == 2
 
@@ -106,9 +108,10 @@ class Steered:
 
     async def are(self, task_id: str, *states: str) -> None:
         """Return when they are these."""
-        async with asyncio.timeout(90):
-            while await self.states(task_id) != list(states):  # noqa: ASYNC110 - Slurm is asked, nobody tells
-                await asyncio.sleep(0.2)
+        end = time.monotonic() + 90
+        while (seen := await self.states(task_id)) != list(states):
+            assert time.monotonic() < end, f"the jobs of {task_id} are {seen}, not {list(states)}"
+            await asyncio.sleep(0.2)
 
     async def waits(self) -> None:
         """Return when the one task is deferred."""

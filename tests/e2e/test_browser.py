@@ -143,6 +143,6 @@ def test_a_person_triggers_a_run_and_reads_what_it_did(page: Page, airflow: Runn
 
     page.goto(f"{airflow.url}/dags/lj_melt/runs/{run_id}/tasks/export_results/details")
     receipt = follow(page, "Receipt")
-    expect(receipt.get_by_text(re.compile("S3 holds every one of them"))).to_be_visible()
+    expect(receipt.get_by_text(re.compile("every one of them with the SHA-256"))).to_be_visible()
     expect(receipt.get_by_role("link", name="thermo.csv")).to_have_attribute("href", "./thermo.csv")
     receipt.screenshot(path=screenshots / "receipt.png")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -28,9 +29,13 @@ def receipt(*paths: str, facts: dict[str, Any] | None = None) -> Receipt:
     )
 
 
+def render_receipt_now(of: Receipt) -> str:
+    return render_receipt(of, datetime(2026, 11, 27, 13, 45, tzinfo=UTC))
+
+
 def test_a_person_finds_what_was_saved_and_how_to_get_it() -> None:
-    page = render_receipt(receipt("job.out", "frames/1 a.png", facts={"job": {"job_id": 7, "nodes": ["n1", "n2"]}}))
-    assert "✓ 2 files, 2.5 kB" in page
+    page = render_receipt_now(receipt("job.out", "frames/1 a.png", facts={"job": {"job_id": 7, "nodes": ["n1", "n2"]}}))
+    assert "✓ 2 files, 2.5 kB: on 2026-11-27 at 13:45:00 UTC, S3 held" in page
     assert "aws s3 cp --recursive s3://results/sim/run/ ." in page
     assert "python -m hpc.results.verify s3://results/sim/run/receipt.json" in page
     assert '<a href="./frames/1%20a.png">frames/1 a.png</a>' in page
@@ -43,19 +48,21 @@ def test_a_person_finds_what_was_saved_and_how_to_get_it() -> None:
 
 def test_what_a_run_says_cannot_become_markup() -> None:
     evil = '"><script>alert(1)</script>'
-    page = render_receipt(receipt(evil, facts={evil: [evil], "text": f"{evil}\n{evil}", "deep": {"x": {evil: None}}}))
+    page = render_receipt_now(
+        receipt(evil, facts={evil: [evil], "text": f"{evil}\n{evil}", "deep": {"x": {evil: None}}})
+    )
     assert "<script" not in page
     assert 'href=""' not in page
     assert page.count("&lt;script&gt;") == 5
 
 
 def test_a_name_that_looks_like_an_address_stays_a_path() -> None:
-    assert 'href="./javascript%3Aalert%281%29"' in render_receipt(receipt("javascript:alert(1)"))
+    assert 'href="./javascript%3Aalert%281%29"' in render_receipt_now(receipt("javascript:alert(1)"))
 
 
 def test_of_very_many_files_the_first_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(receipt_page, "FILES_SHOWN", 2)
-    page = render_receipt(receipt("1", "2", "3", "4", "5"))
+    page = render_receipt_now(receipt("1", "2", "3", "4", "5"))
     assert "✓ 5 files" in page
     assert page.count("ab" * 32) == 2
     assert "… and 3 more, in receipt.json." in page

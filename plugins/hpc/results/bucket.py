@@ -12,6 +12,7 @@ from mimetypes import guess_type
 from typing import Any
 
 from hpc.aws_errors import aws_errors, error_code
+from hpc.errors import ConnectionLostError
 from hpc.results.manifest import Part, ResultFile, Sent
 from hpc.results.signing import UrlSigner
 
@@ -21,6 +22,8 @@ THREADS = 16
 #: gets new ones.
 URL_SECONDS = 12 * 3600
 BLOCK = 1 << 20
+#: Times that the reading of one object may break.
+READ_TRIES = 5
 #: What browsers show as text, and the standard library does not know.
 _TEXT_SUFFIXES = (".out", ".err", ".log", ".dat", ".yaml", ".yml", ".lj", ".in", ".sh")
 
@@ -163,11 +166,19 @@ class ResultsBucket:
             yield from self.client.get_object(Bucket=self.bucket, Key=key, **part)["Body"].iter_chunks(BLOCK)
 
     def hash(self, key: str) -> str:
-        """Read a whole object and return its SHA-256 in hexadecimal."""
-        digest = hashlib.sha256()
-        for block in self.read(key):
-            digest.update(block)
-        return digest.hexdigest()
+        """Read a whole object and return its SHA-256 in hexadecimal. A stream that breaks is taken up where it did."""
+        digest, done, tries = hashlib.sha256(), 0, 0
+        while True:
+            try:
+                for block in self.read(key, done):
+                    digest.update(block)
+                    done += len(block)
+            except ConnectionLostError:
+                tries += 1
+                if tries == READ_TRIES:
+                    raise
+            else:
+                return digest.hexdigest()
 
     def put(self, key: str, data: bytes, content_type: str) -> None:
         """Write a small object; S3 refuses it if it arrives damaged."""
@@ -191,7 +202,7 @@ class ResultsBucket:
         checksum.
         """
         for key, file in files.items():
-            answer = None if file.is_multipart else sent.get((file.path, 0, file.s3_checksum))
+            answer = sent.get((file.path, 0, file.s3_checksum))
             if answer is not None and answer.is_verified:
                 self.proven[key] = answer.etag
         unproven = {key: file for key, file in files.items() if key not in self.proven}
@@ -207,6 +218,21 @@ class ResultsBucket:
 
         with ThreadPoolExecutor(THREADS) as pool:
             list(pool.map(ask, files.items()))
+
+    def current(self, prefix: str, sent: Sent) -> Sent:
+        """Return those of the answers that are about what the bucket holds now."""
+        there = {listed.etag for listed in self.listed(prefix).values()} if sent else set()
+        return {what: answer for what, answer in sent.items() if answer.etag in there}
+
+    def prove_by_reading(self, prefix: str, files: dict[str, ResultFile]) -> Iterator[tuple[ResultFile, str]]:
+        """Read the objects that have the size of their file, and yield those that have its bytes, with their ETag."""
+        listed = self.listed(prefix) if files else {}
+        there = [key for key, file in files.items() if key in listed and listed[key].size == file.size]
+        with ThreadPoolExecutor(THREADS) as pool:
+            for key, digest in zip(there, pool.map(self.hash, there), strict=True):
+                if digest == files[key].sha256:
+                    self.proven[key] = listed[key].etag
+                    yield files[key], listed[key].etag
 
     # ------------------------------------------------------------------------------------------ sending
     def units(self, files: dict[str, ResultFile], sent: Sent) -> Iterator[Unit]:

@@ -14,6 +14,7 @@ from hpc.errors import (
     ConfigurationError,
     ConnectionLostError,
     ExportError,
+    HeadNodeCommandError,
     HpcError,
     PermissionDeniedError,
 )
@@ -135,8 +136,16 @@ async def read_manifest(session: Session, record: str) -> Manifest:
 
 
 async def read_sent(session: Session, record: str) -> Sent:
-    """Return what S3 answered to the PUTs of all tries so far."""
-    return parse_sent(await session.read(f"{record}/sent.jsonl", MAX_MANIFEST))
+    """Return what S3 answered to the PUTs of all tries so far, and what was read back; nothing before the first."""
+    try:
+        return parse_sent(await session.read(f"{record}/sent.jsonl", MAX_MANIFEST))
+    except HeadNodeCommandError:
+        return {}
+
+
+async def note_sent(session: Session, record: str, lines: str) -> None:
+    """Add lines to what `read_sent` reads: `[path, offset, checksum, ETag, whether it is verified]` in JSON."""
+    await session.run(f"cat >>{quote([f'{record}/sent.jsonl'])}", input=lines)
 
 
 def poll_command(record: str) -> str:

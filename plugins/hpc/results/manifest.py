@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -84,6 +84,11 @@ class Manifest:
     def size(self) -> int:
         """Bytes of all files."""
         return sum(file.size for file in self.files)
+
+    def without(self, names: Collection[str], folder: str) -> Manifest:
+        """Return the manifest without these files, and without those of a folder: they came from S3 themselves."""
+        files = tuple(f for f in self.files if f.path not in names and not f.path.startswith(f"{folder}/"))
+        return Manifest(self.directory, files, self.left_out)
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,12 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
-from hpc.aws_errors import aws_errors
 from hpc.durations import format_duration
 from hpc.errors import ConfigurationError, DeadlineExceededError, ExportError, HpcError
 from hpc.head_node.address import HeadNodeAddress, find_head_node
@@ -28,6 +27,7 @@ from hpc.results.launch import (
     copy_log_command,
     error_of,
     format_bytes,
+    note_sent,
     read_manifest,
     read_sent,
     record_of,
@@ -36,11 +36,18 @@ from hpc.results.launch import (
     stop_command,
 )
 from hpc.results.links import S3PicturesLink, S3ReceiptLink, S3ResultsLink, persist_link
-from hpc.results.manifest import Manifest, ResultFile, checked_patterns, keys_of
+from hpc.results.manifest import Manifest, ResultFile, Sent, checked_patterns, keys_of
 from hpc.results.on_premises import SiteFolder, copy_results, open_site
 from hpc.results.receipt import Receipt, ReceiptFile, ReceiptLeftOut, load_receipt, make_receipt, require_verified
 from hpc.results.receipt_page import page_name, render_receipt
-from hpc.results.repository import Repository, RepositoryTask, find_repository, fsx_client, start_export
+from hpc.results.repository import (
+    Repository,
+    RepositoryTask,
+    cancel_export,
+    find_repository,
+    fsx_client,
+    start_export,
+)
 from hpc.results.repository_trigger import DataRepositoryTaskTrigger
 from hpc.results.triggers import ResultsExportTrigger, ended_event
 from hpc.slurm.identity import JobPlaces
@@ -83,7 +90,8 @@ class ResultsToS3Operator(BaseOperator):
     :param prefix: the keys are `<prefix>/<path below the directory>`
     :param data_repository: where the FSx for Lustre file system of the cluster's stack is mounted, if its own export
         task is to carry the folder, all of it, to the S3 prefix that it is linked to. That says bucket and prefix then.
-        S3 has no SHA-256 of what FSx writes, so this task reads every object once to verify it
+        S3 has no SHA-256 of what FSx writes, so this task reads every object once to verify it; what FSx has not
+        exported, or not as it is, goes the ordinary way
     :param receipt_key: the receipt's name below the prefix; the page is beside it, `.html` instead of `.json`
     :param facts: JSON that goes into the receipt: parameters, job record, configuration, versions
     :param facts_from: ids of tasks of this run whose return values go into the receipt's facts, by task id
@@ -139,9 +147,9 @@ class ResultsToS3Operator(BaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if bool(bucket) == bool(data_repository):
+        if (bool(bucket), bool(prefix)) != (not data_repository, not data_repository):
             raise ConfigurationError(
-                f"{self.task_id}: either bucket or data_repository says where the results go, not both and not neither",
+                f"{self.task_id}: either bucket and prefix or data_repository say where the results go",
                 remedy="give bucket and prefix, or data_repository='/fsx'",
             )
         self.cluster_name = cluster_name
@@ -170,20 +178,21 @@ class ResultsToS3Operator(BaseOperator):
         self._running: tuple[HeadNodeAddress, str] | None = None
         self._manifest: Manifest | None = None
         self._opened: ResultsBucket | None = None
+        self._fsx_task: str | None = None
 
     # ------------------------------------------------------------------------------------------ the three stages
     def execute(self, context: Context) -> dict[str, Any]:
         """Start listing and hashing; sending and the receipt follow in `execute_complete`."""
         patterns = checked_patterns([*checked_patterns(self.patterns), *self.logs.values()])
         address = self._address()
+        succeeded = self._job_succeeded(context)
+        if not succeeded:
+            self._end_job(context, address)
         repository = self._find_repository()
         self._aim_at(repository)
         record = record_of(self.cluster_name, self.directory, self.bucket, self.prefix)
         self.log.info("Hashing %s below %s on %s", ", ".join(patterns), self.directory, address.host)
         self._running = address, record
-        succeeded = self._job_succeeded(context)
-        if not succeeded:
-            self._end_job(context, address)
         must_match = succeeded and not self.may_be_missing
         launched = run_session(
             address, self.ssh_conn_id, lambda session: self._scan(session, record, patterns, must_match)
@@ -201,23 +210,98 @@ class ResultsToS3Operator(BaseOperator):
         stage: str,
         began: float,
         whole: bool = False,
-        repository: dict[str, str] | None = None,
+        repository: dict[str, Any] | None = None,
     ) -> dict[str, Any]:
         """Send what S3 does not hold yet, or, when nothing is missing, write and verify the receipt."""
         address = HeadNodeAddress.from_dict(head_node)
-        self._aim_at(Repository(**repository) if repository else None)
+        linked = Repository(**repository) if repository else None
+        self._aim_at(linked)
         self._running = address, record
         everything_sent = self._judge(address, record, stage, event) and whole
-        if repository:
-            return self._let_fsx_export(context, Repository(**repository), head_node, record, began)
+        if linked and stage == "scan":
+            if not linked.is_automatic and self._read_manifest(address, record).files:
+                return self._let_fsx_export(context, address, record, linked=linked, began=began)
+            stage = "exported"  # by itself, or there is nothing
+        facts: dict[str, Any] = {"stage": stage, "began": began, "linked": linked}
+        return self._send(context, address, record, **facts, everything_sent=everything_sent)
+
+    def execute_exported(
+        self,
+        context: Context,
+        event: dict[str, Any],
+        *,
+        head_node: dict[str, Any],
+        record: str,
+        began: float,
+        repository: dict[str, Any],
+    ) -> dict[str, Any]:
+        """Go on with what FSx has exported: verify it, and send what it has not."""
+        address, linked = HeadNodeAddress.from_dict(head_node), Repository(**repository)
+        self._aim_at(linked)
+        self._running = address, record
+        if event["status"] == "timeout":
+            if problem := cancel_export(self._fsx(), event["task_id"]):
+                self.log.warning("FSx did not cancel its task, which ends by itself: %s", problem)
+            raise self._took_too_long()
+        task = RepositoryTask(**event["task"])
+        if linked.path not in task.paths:
+            return self._let_fsx_export(context, address, record, linked=linked, began=began)
+        if problem := task.problem():
+            self.log.warning(
+                "FSx did not export all of %s; the rest goes the ordinary way. %s", self.directory, problem
+            )
+        return self._send(context, address, record, stage="exported", began=began, linked=linked)
+
+    def _let_fsx_export(
+        self, context: Context, address: HeadNodeAddress, record: str, *, linked: Repository, began: float
+    ) -> dict[str, Any]:
+        task_id = start_export(self._fsx(), linked)
+        self.log.info(
+            "FSx is to export %s to s3://%s/%s/; waiting for its task %s",
+            *(self.directory, self.bucket, self.prefix, task_id),
+        )
+        trigger = DataRepositoryTaskTrigger(
+            task_id=task_id,
+            until=self._end(began),
+            aws_conn_id=self.aws_conn_id,
+            region_name=self.region_name or None,
+            waiter_delay=self.waiter_delay,
+        )
+        facts: dict[str, Any] = {"head_node": address.as_dict(), "record": record, "began": began}
+        facts["repository"] = linked.as_dict()
+        if self.deferrable:
+            self.defer(trigger=trigger, method_name="execute_exported", kwargs=facts)
+        self._fsx_task = task_id
+        return self.execute_exported(context, run_trigger(trigger), **facts)
+
+    def _send(
+        self,
+        context: Context,
+        address: HeadNodeAddress,
+        record: str,
+        *,
+        stage: str,
+        began: float,
+        linked: Repository | None,
+        everything_sent: bool = False,
+    ) -> dict[str, Any]:
+        self._fsx_task = None
         manifest = self._read_manifest(address, record)
+        if linked:
+            manifest = manifest.without({self.receipt_key, page_name(self.receipt_key)}, HISTORY)
         bucket = self._open_bucket()
         files = self._keys(manifest)
-        sent = {} if stage == "scan" else run_session(address, self.ssh_conn_id, lambda each: read_sent(each, record))
+        sent = {} if stage == "scan" else self._read_sent(address, record)
+        if stage == "exported":
+            sent = bucket.current(self.prefix, sent)  # notes of an earlier try: the objects may be others now
         missing = bucket.missing(self.prefix, files, sent)
+        if stage == "exported":
+            missing = self._prove_by_reading(address, record, bucket, missing)
         units = list(islice(bucket.units(missing, sent), UNITS_PER_ROUND))
         if not units:
-            return self._finish(context, address, record, manifest, files)
+            receipt = self._write_receipt(context, bucket, manifest, files)
+            self._clean(address, record)
+            return self._report(context, bucket, receipt)
         if everything_sent:
             raise ExportError(f"S3 does not list {units[0].path} and perhaps others, though they were sent")
         self._log_plan(files, missing, units)
@@ -227,7 +311,7 @@ class ResultsToS3Operator(BaseOperator):
             lambda session: start_upload(session, record=record, directory=self.directory, units=units),
         )
         facts = {"stage": "upload", "began": began, "whole": len(units) < UNITS_PER_ROUND}
-        return self._wait(context, address, launched, facts)
+        return self._wait(context, address, launched, {**facts, "repository": linked and linked.as_dict()})
 
     def _wait(
         self, context: Context, address: HeadNodeAddress, launched: Launched, stage: dict[str, Any]
@@ -248,46 +332,12 @@ class ResultsToS3Operator(BaseOperator):
             self.defer(trigger=trigger, method_name="execute_complete", kwargs=stage)
         return self.execute_complete(context, run_trigger(trigger), **stage)
 
-    def execute_exported(
-        self,
-        context: Context,
-        event: dict[str, Any],
-        *,
-        head_node: dict[str, Any],
-        record: str,
-        repository: dict[str, str],
-    ) -> dict[str, Any]:
-        """Write and verify the receipt of what FSx has exported."""
-        address = HeadNodeAddress.from_dict(head_node)
-        self._aim_at(Repository(**repository))
-        if event["status"] == "timeout":
-            with aws_errors():
-                self._fsx().cancel_data_repository_task(TaskId=event["task_id"])
-            raise self._took_too_long()
-        RepositoryTask(**event["task"]).require_success(self.directory)
-        manifest = self._read_manifest(address, record)
-        return self._finish(context, address, record, manifest, self._keys(manifest))
-
-    def _let_fsx_export(
-        self, context: Context, repository: Repository, head_node: dict[str, Any], record: str, began: float
-    ) -> dict[str, Any]:
-        task_id = start_export(self._fsx(), repository)
-        self.log.info("FSx exports %s to s3://%s/%s/ by its task %s", self.directory, self.bucket, self.prefix, task_id)
-        trigger = DataRepositoryTaskTrigger(
-            task_id=task_id,
-            until=self._end(began),
-            aws_conn_id=self.aws_conn_id,
-            region_name=self.region_name or None,
-            waiter_delay=self.waiter_delay,
-        )
-        facts: dict[str, Any] = {"head_node": head_node, "record": record, "repository": repository.as_dict()}
-        if self.deferrable:
-            self.defer(trigger=trigger, method_name="execute_exported", kwargs=facts)
-        return self.execute_exported(context, run_trigger(trigger), **facts)
-
     def on_kill(self) -> None:
-        """Stop the exporter; a task of FSx ends by itself."""
-        if self._running is not None:
+        """Stop the exporter, or FSx's task."""
+        if self._fsx_task is not None:
+            task_id = self._fsx_task
+            run_on_kill(lambda: cancel_export(self._fsx(), task_id))
+        elif self._running is not None:
             address, record = self._running
             run_on_kill(lambda: self._stop(address, record))
 
@@ -345,18 +395,32 @@ class ResultsToS3Operator(BaseOperator):
     def _read_manifest(self, address: HeadNodeAddress, record: str) -> Manifest:
         return self._manifest or run_session(address, self.ssh_conn_id, lambda session: read_manifest(session, record))
 
-    def _finish(
-        self,
-        context: Context,
-        address: HeadNodeAddress,
-        record: str,
-        manifest: Manifest,
-        files: dict[str, ResultFile],
-    ) -> dict[str, Any]:
-        bucket = self._open_bucket()
-        receipt = self._write_receipt(context, bucket, manifest, files)
-        self._clean(address, record)
-        return self._report(context, bucket, receipt)
+    def _read_sent(self, address: HeadNodeAddress, record: str) -> Sent:
+        return run_session(address, self.ssh_conn_id, lambda session: read_sent(session, record))
+
+    def _prove_by_reading(
+        self, address: HeadNodeAddress, record: str, bucket: ResultsBucket, files: dict[str, ResultFile]
+    ) -> dict[str, ResultFile]:
+        """Read what S3 has no SHA-256 of, and return what is not there as it is on the cluster.
+
+        What was read is noted on the head node from time to time: a retry goes on from there.
+        """
+        notes, done, size, last = list[list[Any]](), 0, 0, time.monotonic()
+
+        def tell() -> None:
+            self.log.info("Read and verified %s of %s files, %s", f"{done:,}", f"{len(files):,}", format_bytes(size))
+            lines = "".join(json.dumps(line) + "\n" for line in notes)
+            run_session(address, self.ssh_conn_id, lambda session: note_sent(session, record, lines))
+            notes.clear()
+
+        for file, etag in bucket.prove_by_reading(self.prefix, files):
+            notes.append([file.path, 0, file.s3_checksum, etag, True])
+            done, size = done + 1, size + file.size
+            if time.monotonic() - last >= SECONDS_BETWEEN_LINES:
+                tell()
+                last = time.monotonic()
+        tell()
+        return {key: file for key, file in files.items() if key not in bucket.proven}
 
     def _open_bucket(self) -> ResultsBucket:
         if self._opened is None:
@@ -481,7 +545,7 @@ class ResultsToS3Operator(BaseOperator):
     def _report(self, context: Context, bucket: ResultsBucket, receipt: Receipt) -> dict[str, Any]:
         persist_link(S3ResultsLink, context, self, bucket.client, bucket=self.bucket, key=self.prefix)
         page_key = f"{self.prefix}/{page_name(self.receipt_key)}"
-        bucket.put(page_key, render_receipt(receipt).encode(), "text/html; charset=utf-8")
+        bucket.put(page_key, render_receipt(receipt, datetime.now(UTC)).encode(), "text/html; charset=utf-8")
         persist_link(S3ReceiptLink, context, self, bucket.client, bucket=self.bucket, key=page_key)
         self.log.info(
             "Verified in S3: %s files, %s. Receipt: %s\n  fetch:  %s\n  verify: %s",

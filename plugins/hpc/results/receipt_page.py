@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from urllib.parse import quote
 
 from hpc.results.launch import format_bytes
@@ -17,8 +18,11 @@ def page_name(receipt_name: str) -> str:
     return receipt_name.removesuffix(".json") + ".html"
 
 
-def render_receipt(receipt: Receipt) -> str:
-    """Return the page of a receipt that was verified. Its links are relative: it works in a copy of the folder, too."""
+def render_receipt(receipt: Receipt, verified: datetime) -> str:
+    """Return the page of a receipt, with the moment at which it was verified.
+
+    Its links are relative: it works in a copy of the folder, too.
+    """
 
     def below(key: str) -> str:
         return quote("./" + key.removeprefix(f"{receipt.prefix}/"))
@@ -27,6 +31,7 @@ def render_receipt(receipt: Receipt) -> str:
         "receipt.html",
         title=f"Receipt of {receipt.cluster_name}",
         receipt=receipt,
+        verified=verified,
         receipt_name=receipt.uri.removeprefix(f"s3://{receipt.bucket}/{receipt.prefix}/"),
         limit=FILES_SHOWN,
         size_of=format_bytes,

@@ -1,7 +1,7 @@
 """The data repository of an FSx for Lustre file system: the S3 prefix that it is linked to, and the task that exports.
 
 FSx copies what has changed below a folder to the linked prefix by itself, with no head node in between. What it has
-copied is then verified like every other export.
+copied is then read and verified; whatever it has not, or not as it is on the cluster, goes the ordinary way.
 
 https://docs.aws.amazon.com/fsx/latest/LustreGuide/export-data-repo-task-dra.html
 """
@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from hpc.aws_errors import aws_errors
-from hpc.errors import ConfigurationError, ExportError
+from hpc.aws_errors import aws_errors, error_code
+from hpc.errors import ConfigurationError, ThrottlingError
 from hpc.results.receipt import split_uri
 
 _REMEDY = (
@@ -37,8 +37,9 @@ class Repository:
     prefix: str
     #: The linked prefix itself.
     root: str
+    is_automatic: bool = False
 
-    def as_dict(self) -> dict[str, str]:
+    def as_dict(self) -> dict[str, Any]:
         """Return plain JSON."""
         return asdict(self)
 
@@ -49,6 +50,8 @@ class Link:
 
     path: PurePosixPath
     uri: str
+    #: FSx exports whatever changes as it changes, and takes no export task.
+    is_automatic: bool = False
 
 
 def fsx_client(aws_conn_id: str | None, region_name: str | None) -> Any:
@@ -84,8 +87,13 @@ def find_repository(fsx: Any, cluster_name: str, directory: str, mounted_at: str
         )
     link = max(linked, key=lambda each: len(each.path.parts))
     bucket, root = _split(link.uri)
-    below = "/".join(path.relative_to(link.path).parts)
-    return Repository(file_system_id, str(path)[1:], bucket, "/".join(filter(None, [root, below])), root)
+    prefix = "/".join(filter(None, [root, *path.relative_to(link.path).parts]))
+    if not prefix:
+        raise ConfigurationError(
+            f"{path} of file system {file_system_id} is linked to the whole bucket {bucket}",
+            remedy=f"link it to a folder of the bucket, for example s3://{bucket}/results",
+        )
+    return Repository(file_system_id, str(path)[1:], bucket, prefix, root, link.is_automatic)
 
 
 def _pages(ask: Callable[..., Any], **arguments: Any) -> Iterator[Any]:
@@ -116,7 +124,9 @@ def _associations(fsx: Any, file_system_id: str) -> Iterator[Link]:
     for page in _pages(fsx.describe_data_repository_associations, Filters=chosen):
         for association in page["Associations"]:
             if association["Lifecycle"] in {"AVAILABLE", "UPDATING"}:
-                yield Link(PurePosixPath(association["FileSystemPath"]), association["DataRepositoryPath"])
+                policy = association.get("S3", {}).get("AutoExportPolicy") or {}
+                path, uri = PurePosixPath(association["FileSystemPath"]), association["DataRepositoryPath"]
+                yield Link(path, uri, is_automatic=bool(policy.get("Events")))
 
 
 def _export_path(file_system: Mapping[str, Any]) -> Iterator[Link]:
@@ -133,21 +143,54 @@ def _split(uri: str) -> tuple[str, str]:
 
 
 def start_export(fsx: Any, repository: Repository) -> str:
-    """Let FSx export the folder; return the id of its task. A second task of the same folder copies what is new."""
+    """Let FSx export the folder; return the id of its task.
+
+    FSx works on one task of a file system at a time: where one is under way, of another run or of an earlier try,
+    that one's id is returned, and `RepositoryTask.paths` tells whose it is.
+    """
+    from botocore.exceptions import ClientError
+
     report = "/".join(filter(None, [f"s3://{repository.bucket}", repository.root, REPORTS]))
     with aws_errors():
-        answer = fsx.create_data_repository_task(
-            Type="EXPORT_TO_REPOSITORY",
-            FileSystemId=repository.file_system_id,
-            Paths=[repository.path],
-            Report={
-                "Enabled": True,
-                "Path": report,
-                "Format": "REPORT_CSV_20191124",
-                "Scope": "FAILED_FILES_ONLY",
-            },
-        )
+        try:
+            answer = fsx.create_data_repository_task(
+                Type="EXPORT_TO_REPOSITORY",
+                FileSystemId=repository.file_system_id,
+                Paths=[repository.path],
+                Report={
+                    "Enabled": True,
+                    "Path": report,
+                    "Format": "REPORT_CSV_20191124",
+                    "Scope": "FAILED_FILES_ONLY",
+                },
+            )
+        except ClientError as error:
+            if error_code(error) != "DataRepositoryTaskExecuting":
+                raise
+            return _running_task(fsx, repository.file_system_id)
     return str(answer["DataRepositoryTask"]["TaskId"])
+
+
+def _running_task(fsx: Any, file_system_id: str) -> str:
+    chosen = [
+        {"Name": "file-system-id", "Values": [file_system_id]},
+        {"Name": "task-lifecycle", "Values": ["PENDING", "EXECUTING", "CANCELING"]},
+    ]
+    for page in _pages(fsx.describe_data_repository_tasks, Filters=chosen):
+        for task in page["DataRepositoryTasks"]:
+            return str(task["TaskId"])
+    raise ThrottlingError(f"a task of {file_system_id} was under way a moment ago", remedy="the export is tried again")
+
+
+def cancel_export(fsx: Any, task_id: str) -> str:
+    """End a task of FSx, which would keep its file system from being deleted. Return why not, if it was impossible."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        fsx.cancel_data_repository_task(TaskId=task_id)
+    except (ClientError, BotoCoreError) as error:
+        return str(error)
+    return ""
 
 
 @dataclass(frozen=True)
@@ -156,6 +199,7 @@ class RepositoryTask:
 
     id: str
     lifecycle: str
+    paths: tuple[str, ...]
     total: int
     succeeded: int
     failed: int
@@ -169,6 +213,7 @@ class RepositoryTask:
         return cls(
             id=task["TaskId"],
             lifecycle=task["Lifecycle"],
+            paths=tuple(task.get("Paths") or ()),
             total=status.get("TotalCount") or 0,
             succeeded=status.get("SucceededCount") or 0,
             failed=status.get("FailedCount") or 0,
@@ -186,13 +231,10 @@ class RepositoryTask:
         failed = f", {self.failed:,} failed" if self.failed else ""
         return f"FSx task {self.id} is {self.lifecycle}: {self.succeeded:,} of {self.total:,} files{failed}"
 
-    def require_success(self, directory: str) -> None:
-        """Raise ExportError unless FSx exported everything."""
+    def problem(self) -> str:
+        """Return what FSx did not do and why; empty if it exported everything."""
         if self.lifecycle == "SUCCEEDED" and not self.failed:
-            return
+            return ""
         said = f": {self.message}" if self.message else ""
-        raise ExportError(
-            f"FSx did not export {directory}: task {self.id} is {self.lifecycle},"
-            f" {self.failed:,} of {self.total:,} files failed{said}",
-            remedy=f"see the report below {self.report}; the file system's role needs s3:PutObject on the bucket",
-        )
+        report = f" (report below {self.report})" if self.report else ""
+        return f"task {self.id} is {self.lifecycle}, {self.failed:,} of {self.total:,} files failed{said}{report}"

@@ -12,7 +12,8 @@ from typing import Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from hpc.pacing import pause
-from hpc.results.repository import RepositoryTask
+from hpc.results.repository import RepositoryTask, cancel_export, fsx_client
+from hpc.user_action import was_ended
 
 
 class DataRepositoryTaskTrigger(BaseTrigger):
@@ -75,3 +76,11 @@ class DataRepositoryTaskTrigger(BaseTrigger):
                 yield TriggerEvent(event)  # type: ignore[no-untyped-call]
                 return
             await asyncio.sleep(pause(time.time() - began, self.waiter_delay))
+
+    async def on_kill(self) -> None:
+        """Cancel FSx's task when a person ended ours: while it runs, its file system cannot be deleted."""
+        if not await was_ended(self.task_instance):
+            return
+        fsx = await asyncio.to_thread(fsx_client, self.aws_conn_id, self.region_name)
+        if problem := await asyncio.to_thread(cancel_export, fsx, self.data_repository_task_id):
+            self.log.warning("FSx did not cancel its task, which ends by itself: %s", problem)
