@@ -46,6 +46,11 @@ def test_a_person_finds_what_was_saved_and_how_to_get_it() -> None:
     assert page.count("ab" * 32) == 2
 
 
+def test_results_come_before_the_records_of_the_run() -> None:
+    page = render_receipt_now(receipt(".slurm/job.sh", "job.out"))
+    assert page.index(">job.out<") < page.index(">.slurm/job.sh<")
+
+
 def test_what_a_run_says_cannot_become_markup() -> None:
     evil = '"><script>alert(1)</script>'
     page = render_receipt_now(

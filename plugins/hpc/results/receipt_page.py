@@ -31,6 +31,7 @@ def render_receipt(receipt: Receipt, verified: datetime) -> str:
         "receipt.html",
         title=f"Receipt of {receipt.cluster_name}",
         receipt=receipt,
+        files=sorted(receipt.files, key=lambda file: file.path.startswith(".")),  # records of the run after its results
         verified=verified,
         receipt_name=receipt.uri.removeprefix(f"s3://{receipt.bucket}/{receipt.prefix}/"),
         limit=FILES_SHOWN,
