@@ -3,6 +3,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from hpc.errors import (
     PermissionDeniedError,
 )
 from hpc.head_node.address import HeadNodeAddress
-from hpc.head_node.session import Session, open_session, run_session
+from hpc.head_node.session import KeptSession, Session, open_session, run_session
 
 from .conftest import CONNECTION, Sshd, keygen, set_connection
 
@@ -174,3 +176,41 @@ def test_an_operator_needs_no_loop_of_its_own(sshd: Sshd, connection: str) -> No
         return [answer.stdout for answer in answers]
 
     assert run_session(sshd.address, connection, both) == ["1\n", "2\n"]
+
+
+def test_one_connection_serves_several_calls_until_nobody_holds_it(
+    sshd: Sshd, connection: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def port(kept: KeptSession) -> str:
+        return kept.run(lambda session: session.run("echo $SSH_CONNECTION")).stdout
+
+    kept = KeptSession(sshd.address, connection)
+    with kept:
+        first = port(kept)
+        with kept:
+            assert port(kept) == first
+        assert port(kept) == first
+        monkeypatch.setattr(KeptSession, "IDLE", -1.0)
+        assert port(kept) != first, "what was idle for long is opened anew"
+    end = time.monotonic() + 10
+    while sshd.sessions():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    with kept:
+        assert port(kept)
+
+
+def test_a_kept_connection_that_breaks_is_made_again(sshd: Sshd, connection: str) -> None:
+    with KeptSession(sshd.address, connection) as kept:
+        assert kept.run(lambda session: session.run("echo here")).stdout == "here\n"
+        for pid in sshd.sessions():
+            os.kill(pid, signal.SIGKILL)
+        assert kept.run(lambda session: session.run("echo here")).stdout == "here\n"
+
+
+def test_a_call_that_takes_too_long_is_not_made_again(sshd: Sshd, connection: str, tmp_path: Path) -> None:
+    with KeptSession(sshd.address, connection) as kept:
+        kept.run(lambda session: session.run("true"))
+        with pytest.raises(ConnectionLostError, match="no end of a command"):
+            kept.run(lambda session: session.run(f"echo x >>{tmp_path}/ran; sleep 60", timeout=1))
+    assert (tmp_path / "ran").read_text() == "x\n"

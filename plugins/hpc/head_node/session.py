@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import secrets
 import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from airflow.providers.ssh.hooks.ssh import SSHHookAsync
 
@@ -24,6 +25,8 @@ from hpc.errors import (
 from hpc.head_node.address import HeadNodeAddress
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     import asyncssh
 
 T = TypeVar("T")
@@ -271,6 +274,74 @@ def run_session(address: HeadNodeAddress, ssh_conn_id: str, function: Callable[[
             return await function(session)
 
     return asyncio.run(in_session())
+
+
+class KeptSession:
+    """One connection for several calls, one after the other, of a task; a context, which may be entered again inside.
+
+    Opened at the first call, and anew where it was not used for IDLE seconds: nobody answers for it meanwhile. A call
+    during which an older connection breaks is made once more over a new one, so it has to be safe to repeat.
+    """
+
+    IDLE = 10.0
+
+    def __init__(self, address: HeadNodeAddress, ssh_conn_id: str) -> None:
+        self.address = address
+        self.ssh_conn_id = ssh_conn_id
+        self._depth = 0
+        self._used = 0.0
+        self._runner: asyncio.Runner | None = None
+        self._opened = AsyncExitStack()
+        self._session: Session | None = None
+
+    def run(self, function: Callable[[Session], Awaitable[T]]) -> T:
+        """Await `function` with the session and return its answer. Raises what `open_session` raises."""
+        was_there = self._session is not None
+        try:
+            return self._run(function)
+        except ConnectionLostError:
+            is_broken = self._session is not None and self._session.connection.is_closed()
+            self.close()
+            if not (was_there and is_broken):
+                raise
+        return self._run(function)
+
+    def _run(self, function: Callable[[Session], Awaitable[T]]) -> T:
+        if self._session is not None and time.monotonic() - self._used > self.IDLE:
+            self.close()
+        if self._runner is None:
+            self._runner = asyncio.Runner()
+
+        async def in_session() -> T:
+            if self._session is None:
+                self._session = await self._opened.enter_async_context(open_session(self.address, self.ssh_conn_id))
+            return await function(self._session)
+
+        try:
+            return self._runner.run(in_session())
+        finally:
+            self._used = time.monotonic()
+
+    def close(self) -> None:
+        """End the connection, if there is one."""
+        if self._runner is None:
+            return
+        try:
+            self._runner.run(self._opened.aclose())
+        finally:
+            self._runner.close()
+            self._runner = self._session = None
+
+    def __enter__(self) -> Self:
+        self._depth += 1
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._depth -= 1
+        if not self._depth:
+            self.close()
 
 
 def run_on_kill(work: Callable[[], object]) -> None:

@@ -17,8 +17,8 @@ from airflow.sdk import BaseOperator
 from hpc.durations import format_duration
 from hpc.errors import ConfigurationError, DeadlineExceededError, ExportError, HpcError
 from hpc.head_node.address import HeadNodeAddress, find_head_node
-from hpc.head_node.session import Session, run_on_kill, run_session
-from hpc.results.bucket import ResultsBucket, Unit, results_bucket, transfer_client
+from hpc.head_node.session import KeptSession, Session, run_on_kill, run_session
+from hpc.results.bucket import ResultsBucket, Unit, import_early, results_bucket, transfer_client
 from hpc.results.gallery import is_picture, render_gallery
 from hpc.results.launch import (
     ExportProgress,
@@ -179,6 +179,7 @@ class ResultsToS3Operator(BaseOperator):
         self._manifest: Manifest | None = None
         self._opened: ResultsBucket | None = None
         self._fsx_task: str | None = None
+        self._kept: KeptSession | None = None
 
     # ------------------------------------------------------------------------------------------ the three stages
     def execute(self, context: Context) -> dict[str, Any]:
@@ -194,11 +195,12 @@ class ResultsToS3Operator(BaseOperator):
         self.log.info("Hashing %s below %s on %s", ", ".join(patterns), self.directory, address.host)
         self._running = address, record
         must_match = succeeded and not self.may_be_missing
-        launched = run_session(
-            address, self.ssh_conn_id, lambda session: self._scan(session, record, patterns, must_match)
-        )
-        stage = {"stage": "scan", "began": time.time(), "repository": repository and repository.as_dict()}
-        return self._wait(context, address, launched, stage)
+        import_early()
+        self._manifest = None
+        with self._connection(address) as head_node:
+            launched = head_node.run(lambda session: self._scan(session, record, patterns, must_match))
+            stage = {"stage": "scan", "began": time.time(), "repository": repository and repository.as_dict()}
+            return self._wait(context, address, launched, stage)
 
     def execute_complete(
         self,
@@ -217,13 +219,14 @@ class ResultsToS3Operator(BaseOperator):
         linked = Repository(**repository) if repository else None
         self._aim_at(linked)
         self._running = address, record
-        everything_sent = self._judge(address, record, stage, event) and whole
-        if linked and stage == "scan":
-            if not linked.is_automatic and self._read_manifest(address, record).files:
-                return self._let_fsx_export(context, address, record, linked=linked, began=began)
-            stage = "exported"  # by itself, or there is nothing
-        facts: dict[str, Any] = {"stage": stage, "began": began, "linked": linked}
-        return self._send(context, address, record, **facts, everything_sent=everything_sent)
+        with self._connection(address):
+            everything_sent = self._judge(address, record, stage, event) and whole
+            if linked and stage == "scan":
+                if not linked.is_automatic and self._read_manifest(address, record).files:
+                    return self._let_fsx_export(context, address, record, linked=linked, began=began)
+                stage = "exported"  # by itself, or there is nothing
+            facts: dict[str, Any] = {"stage": stage, "began": began, "linked": linked}
+            return self._send(context, address, record, **facts, everything_sent=everything_sent)
 
     def execute_exported(
         self,
@@ -250,7 +253,8 @@ class ResultsToS3Operator(BaseOperator):
             self.log.warning(
                 "FSx did not export all of %s; the rest goes the ordinary way. %s", self.directory, problem
             )
-        return self._send(context, address, record, stage="exported", began=began, linked=linked)
+        with self._connection(address):
+            return self._send(context, address, record, stage="exported", began=began, linked=linked)
 
     def _let_fsx_export(
         self, context: Context, address: HeadNodeAddress, record: str, *, linked: Repository, began: float
@@ -305,10 +309,8 @@ class ResultsToS3Operator(BaseOperator):
         if everything_sent:
             raise ExportError(f"S3 does not list {units[0].path} and perhaps others, though they were sent")
         self._log_plan(files, missing, units)
-        launched = run_session(
-            address,
-            self.ssh_conn_id,
-            lambda session: start_upload(session, record=record, directory=self.directory, units=units),
+        launched = self._connection(address).run(
+            lambda session: start_upload(session, record=record, directory=self.directory, units=units)
         )
         facts = {"stage": "upload", "began": began, "whole": len(units) < UNITS_PER_ROUND}
         return self._wait(context, address, launched, {**facts, "repository": linked and linked.as_dict()})
@@ -381,6 +383,12 @@ class ResultsToS3Operator(BaseOperator):
     def _fsx(self) -> Any:
         return fsx_client(self.aws_conn_id, self.region_name or None)
 
+    def _connection(self, address: HeadNodeAddress) -> KeptSession:
+        """Return the connection that all steps of this process share."""
+        if self._kept is None or self._kept.address != address:
+            self._kept = KeptSession(address, self.ssh_conn_id)
+        return self._kept
+
     def _find_repository(self) -> Repository | None:
         if self.data_repository is None:
             return None
@@ -393,10 +401,12 @@ class ResultsToS3Operator(BaseOperator):
         self.prefix = self.prefix.strip("/")
 
     def _read_manifest(self, address: HeadNodeAddress, record: str) -> Manifest:
-        return self._manifest or run_session(address, self.ssh_conn_id, lambda session: read_manifest(session, record))
+        if self._manifest is None:
+            self._manifest = self._connection(address).run(lambda session: read_manifest(session, record))
+        return self._manifest
 
     def _read_sent(self, address: HeadNodeAddress, record: str) -> Sent:
-        return run_session(address, self.ssh_conn_id, lambda session: read_sent(session, record))
+        return self._connection(address).run(lambda session: read_sent(session, record))
 
     def _prove_by_reading(
         self, address: HeadNodeAddress, record: str, bucket: ResultsBucket, files: dict[str, ResultFile]
@@ -410,7 +420,7 @@ class ResultsToS3Operator(BaseOperator):
         def tell() -> None:
             self.log.info("Read and verified %s of %s files, %s", f"{done:,}", f"{len(files):,}", format_bytes(size))
             lines = "".join(json.dumps(line) + "\n" for line in notes)
-            run_session(address, self.ssh_conn_id, lambda session: note_sent(session, record, lines))
+            self._connection(address).run(lambda session: note_sent(session, record, lines))
             notes.clear()
 
         for file, etag in bucket.prove_by_reading(self.prefix, files):
@@ -457,7 +467,7 @@ class ResultsToS3Operator(BaseOperator):
     def _clean(self, address: HeadNodeAddress, record: str) -> None:
         """Remove the record from the head node. The results are safe: nothing that fails here fails the export."""
         try:
-            run_session(address, self.ssh_conn_id, lambda session: session.run(clean_command(record), check=False))
+            self._connection(address).run(lambda session: session.run(clean_command(record), check=False))
         except HpcError as error:
             self.log.warning("The export's record stays on the head node: %s", error)
 
