@@ -133,7 +133,7 @@ def running(folder: Path) -> Iterator[Store]:
             wait_until_it_answers(client, server, folder / "log")
             yield Store(url, client)
         finally:
-            server.terminate()
+            server.kill()  # it would take half a minute to say good-bye to nobody; what it holds goes as well
 
 
 def identities() -> dict[str, Any]:
