@@ -3,7 +3,7 @@ PYTHON ?= python3
 AIRFLOW := .local/venvs/airflow/bin/python
 PYTEST := $(AIRFLOW) -m pytest -p workshop.marks
 # Tests in so many processes at the same time: most of their time they wait.
-JOBS ?= $(shell n=$$(nproc); echo $$((n < 12 ? n + 1 : 12)))
+JOBS ?= $(shell n=$$(nproc); echo $$((n < 12 ? n : 12)))
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test up down check lint format fast chaos-jobs chaos-lifecycle bench-jobs bench-export bench-lifecycle lock clean \

@@ -159,7 +159,9 @@ def measure(folder: Path, together: Sequence[int], rounds: int) -> list[Row]:
             found: dict[str, list[Run]] = {dag_id: [] for dag_id in (SIMULATION, *PEERS)}
             for _ in range(rounds if number == 1 else 1):
                 for dag_id in found:
-                    found[dag_id] += laboratory.run_together(dag_id, number)
+                    ended = laboratory.run_together(dag_id, number)
+                    print(f"{number} at once of {dag_id}: {median(run.whole for run in ended):.1f} s", flush=True)
+                    found[dag_id] += ended
             rows += rows_of(number, found)
     return rows
 

@@ -11,6 +11,8 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -197,3 +199,23 @@ def test_a_record_that_cannot_be_made_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     answer = start(request(tmp_path, record=str(tmp_path / "file" / "record")))
     assert answer["error"]["kind"] == "launch"
+
+
+def spin(until: float) -> None:
+    while time.monotonic() < until:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("work", "threads"),
+    [(lambda end: time.sleep(end - time.monotonic()), 10), (spin, exporter.FIRST_THREADS)],
+    ids=["they wait", "they compute"],
+)
+def test_more_threads_join_as_long_as_these_wait(
+    monkeypatch: pytest.MonkeyPatch, work: Callable[[float], None], threads: int
+) -> None:
+    monkeypatch.setattr(exporter, "PROGRESS_INTERVAL", 0.2)
+    end = time.monotonic() + 1.5
+    crew, looks = exporter.Crew(lambda: work(end), 10), list[int]()
+    crew.work_to_the_end(lambda: looks.append(len(crew.threads)))
+    assert (looks[0], len(crew.threads)) == (exporter.FIRST_THREADS, threads)

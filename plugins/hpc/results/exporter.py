@@ -16,7 +16,7 @@ Standard library only and Python 3.6, the oldest on ParallelCluster's images (RH
 `hpc`.
 """
 # The syntax and library of Python 3.6, and names as bytes, for a folder may hold any:
-# ruff: noqa: UP006, UP035, UP045, PTH103, PTH105, PTH110, PTH111, PTH112, PTH114, PTH115, PTH116, PTH118, PTH123
+# ruff: noqa: UP006, UP035, UP045, PTH103, PTH105, PTH110, PTH111, PTH112, PTH114, PTH115, PTH116, PTH118, PTH123, PTH208
 
 import base64
 import contextlib
@@ -45,6 +45,10 @@ BLOCK = 1 << 20
 ATTEMPTS = 6
 HTTP_TIMEOUT = 120.0
 PROGRESS_INTERVAL = 0.5
+#: Threads that begin, and that join them each time that there is room for more.
+FIRST_THREADS = 4
+#: Of a core: busier threads have nothing to wait for.
+BUSY = 0.7
 PREDECESSOR_GRACE = 20
 NAMES_SHOWN = 20
 CHECKSUM = "x-amz-checksum-sha256"
@@ -411,10 +415,55 @@ def write_whole(name: str, text: str) -> None:
     os.replace(partial, name)
 
 
+def core_seconds() -> float:
+    """Return the seconds in which the threads that live computed, or waited for a core that others had (proc(5))."""
+    total = 0.0
+    for thread in os.listdir("/proc/self/task"):
+        try:
+            with open("/proc/self/task/" + thread + "/schedstat") as file:
+                total += sum(map(int, file.read().split()[:2])) / 1e9
+        except OSError:  # it has just ended, or the kernel does not count
+            continue
+    return total or time.process_time()
+
+
+class Crew:
+    """Threads that do the same: a few begin, and more join them while these mostly wait for a disk or the network.
+
+    Python runs one at a time, so each that has nothing to wait for costs the others as much as its own work.
+    """
+
+    def __init__(self, work: Callable[[], None], most: int) -> None:
+        self.work = work
+        self.most = most
+        self.threads = []  # type: List[threading.Thread]
+
+    def start_some(self) -> None:
+        """Let more of them begin."""
+        for _ in range(min(FIRST_THREADS, self.most - len(self.threads))):
+            self.threads.append(threading.Thread(target=self.work, daemon=True))
+            self.threads[-1].start()
+
+    def work_to_the_end(self, look: Callable[[], None]) -> None:
+        """Return when all of them have ended; call `look` now and then."""
+        self.start_some()
+        used, looked = core_seconds(), time.monotonic()
+        alive = self.threads
+        while alive:
+            alive[0].join(PROGRESS_INTERVAL)
+            look()
+            elapsed = time.monotonic() - looked
+            if elapsed >= PROGRESS_INTERVAL:
+                if core_seconds() - used < BUSY * elapsed:
+                    self.start_some()
+                used, looked = core_seconds(), time.monotonic()
+            alive = [thread for thread in self.threads if thread.is_alive()]
+
+
 def work_through(
     items: Iterator[Any], threads: int, work: Callable[[Any], None], progress: Progress, stopped: threading.Event
 ) -> None:
-    """Do `work` on every item in several threads, writing the progress meanwhile; the first failure stops all."""
+    """Do `work` on every item in up to so many threads, writing the progress meanwhile; the first failure stops all."""
     guard = threading.Lock()
     failures = []  # type: List[Exception]
 
@@ -430,13 +479,7 @@ def work_through(
                 failures.append(error)
                 stopped.set()
 
-    workers = [threading.Thread(target=run, daemon=True) for _ in range(threads)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        while worker.is_alive():
-            worker.join(PROGRESS_INTERVAL)
-            progress.write()
+    Crew(run, threads).work_to_the_end(progress.write)
     if failures:
         raise failures[0]
     if stopped.is_set():
