@@ -21,7 +21,7 @@ test: setup-tests ## all checks and all tests
 chaos-jobs: setup ## hundreds of faults put into the life of jobs on the real Slurm (INJECTIONS=number, SEED=number or WHOLE=number for one run)
 	@PYTHONPATH=plugins $(AIRFLOW) -m chaos $(INJECTIONS:%=--injections %) $(SEED:%=--seed %) $(WHOLE:%=--seed --whole %)
 
-chaos-lifecycle: setup ## faults put into whole runs, from nothing to nothing, and the janitor (INJECTIONS=number, SEED=number or WHOLE=number for one run)
+chaos-lifecycle: setup ## faults put into whole runs, from nothing to nothing, and the janitor: about 35 minutes (INJECTIONS=number, SEED=number or WHOLE=number for one run)
 	@PYTHONPATH=plugins $(AIRFLOW) -m chaos.lifecycle $(INJECTIONS:%=--injections %) $(SEED:%=--seed %) $(WHOLE:%=--seed --whole %)
 
 up: setup ## a local AWS region and Airflow in the background
@@ -43,7 +43,7 @@ fast: setup ## the tests that need no server, under a minute
 bench-jobs: setup ## what waiting for thousands of jobs costs, and submitting them: about 15 minutes
 	@$(AIRFLOW) -m benchmarks.jobs
 
-bench-export: setup ## our export to S3 against aws s3 sync, rclone and s5cmd: about 10 minutes, 12 GB of disk
+bench-export: setup ## our export to S3 against aws s3 sync, rclone and s5cmd: about 16 minutes, 12 GB of disk
 	@$(AIRFLOW) -m benchmarks.export
 
 bench-lifecycle: setup ## what a whole run costs beside AWS, Slurm and the job, against an empty DAG, and what many simulations cost
