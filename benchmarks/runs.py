@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
+from airflow_client.client import ApiClient
 from airflow_client.client.api.dag_run_api import DagRunApi
-from airflow_client.client.exceptions import ServiceException
+from airflow_client.client.exceptions import ConflictException, ServiceException
 
 from benchmarks.empty_dag import source_of_empty_dags
 from benchmarks.intervals import Interval, covered, of_jobs, of_stack
@@ -23,6 +26,8 @@ from hpc.names import cluster_name
 from workshop import ROOT, region, rest
 from workshop.airflow import LocalAirflow
 from workshop.region import Region
+
+T = TypeVar("T")
 
 #: What is measured: the shipped simulation of one node, with parameters that make its job as short as it can be.
 SIMULATION = "ising_2d"
@@ -56,6 +61,18 @@ class Run:
         return self.whole - self.with_pcluster
 
 
+def patiently(ask: Callable[[], T]) -> T:
+    """Return the answer of Airflow's API; ask again where SQLite was locked, for a minute."""
+    end = time.monotonic() + 60
+    while True:
+        try:
+            return ask()
+        except ServiceException:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.5)
+
+
 class Laboratory:
     """A running Airflow with the shipped DAGs and the empty ones, and its region."""
 
@@ -67,20 +84,24 @@ class Laboratory:
     def run_together(self, dag_id: str, number: int) -> list[Run]:
         """Trigger so many runs at once, wait for all, and return what they took. Raises RuntimeError if one failed."""
         client = self.server.client()
-        parameters = SHORT if dag_id == SIMULATION else {}
-        run_ids = [rest.trigger(client, dag_id, parameters) for _ in range(number)]
+        run_ids = [self._trigger(client, dag_id) for _ in range(number)]
         end, waiting = time.monotonic() + LIMIT, set(run_ids)
         while waiting:
             if time.monotonic() > end:
                 raise RuntimeError(f"{len(waiting)} of {number} runs of {dag_id} took longer than {LIMIT:.0f} s")
             time.sleep(1)
             self.server.assert_running()
-            try:
-                states = {run_id: rest.run_state(client, dag_id, run_id) for run_id in waiting}
-            except ServiceException:
-                continue  # SQLite is locked now and then
+            states = {run_id: patiently(partial(rest.run_state, client, dag_id, run_id)) for run_id in waiting}
             waiting -= {run_id for run_id, state in states.items() if state in rest.FINISHED_RUN_STATES}
-        return [self.look(dag_id, run_id) for run_id in run_ids]
+        return [patiently(partial(self.look, dag_id, run_id)) for run_id in run_ids]
+
+    def _trigger(self, client: ApiClient, dag_id: str) -> str:
+        parameters = SHORT if dag_id == SIMULATION else {}
+        run_id = f"measured-{uuid.uuid4()}"
+        try:
+            return patiently(partial(rest.trigger, client, dag_id, parameters, run_id))
+        except ConflictException:  # of a try whose answer was an error
+            return run_id
 
     def look(self, dag_id: str, run_id: str) -> Run:
         """Return what a run that is over took. Raises RuntimeError if it failed."""

@@ -103,10 +103,12 @@ def set_variable(client: ApiClient, key: str, value: object) -> None:
         VariableApi(client).patch_variable(key, body)
 
 
-def trigger(client: ApiClient, dag_id: str, parameters: Mapping[str, Any] | None = None) -> str:
-    """Unpause the DAG, start a run and return its run id."""
+def trigger(
+    client: ApiClient, dag_id: str, parameters: Mapping[str, Any] | None = None, run_id: str | None = None
+) -> str:
+    """Unpause the DAG, start a run, under this id or one of Airflow's, and return its run id."""
     DAGApi(client).patch_dag(dag_id, DAGPatchBody(is_paused=False))
-    body = TriggerDAGRunPostBody(conf=dict(parameters or {}), logical_date=None)
+    body = TriggerDAGRunPostBody(conf=dict(parameters or {}), logical_date=None, dag_run_id=run_id)
     return DagRunApi(client).trigger_dag_run(dag_id, body).dag_run_id
 
 
