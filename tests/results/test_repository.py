@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from hpc.cluster.operators import ParallelClusterCreateOperator, ParallelClusterDeleteOperator
-from hpc.errors import ConfigurationError, ExportError
+from hpc.errors import ConfigurationError, DeadlineExceededError, ExportError
 from hpc.head_node.address import find_head_node
 from hpc.results import operators
 from hpc.results.operators import ResultsToS3Operator
@@ -165,7 +165,7 @@ def test_a_linked_folder_is_exported_by_fsx_and_verified(
 
         start = operators.start_export
 
-        def meanwhile(*arguments: Any) -> str:
+        def meanwhile(*arguments: Any) -> tuple[str, bool]:
             on_head_node(head_node, "date >>/fsx/runs/1/job.out")
             return start(*arguments)
 
@@ -180,14 +180,22 @@ def test_a_linked_folder_is_exported_by_fsx_and_verified(
         on_head_node(head_node, "cd /fsx/runs/2 && seq 3000 | xargs touch")
         before: list[str] = []
 
-        def behind_another(*arguments: Any) -> str:
+        def behind_another(*arguments: Any) -> tuple[str, bool]:
             if not before:
-                before.append(start(region.client("fsx"), other))
+                before.append(start(region.client("fsx"), other)[0])
             return start(*arguments)
 
         monkeypatch.setattr(operators, "start_export", behind_another)
         assert export("/fsx/runs/1")["verified"] is True
         assert f"waiting for its task {before[0]}" in lines()
+
+        # Who gives up while he waits behind another one leaves that one alone.
+        before.clear()
+        on_head_node(head_node, "touch /fsx/runs/2/*")
+        with pytest.raises(DeadlineExceededError):
+            export("/fsx/runs/1", deferrable=False, waiter_max_attempts=0)
+        (theirs,) = region.client("fsx").describe_data_repository_tasks(TaskIds=before)["DataRepositoryTasks"]
+        assert theirs["Lifecycle"] in {"EXECUTING", "SUCCEEDED"}
     finally:
         drive(ParallelClusterDeleteOperator(task_id="delete", cluster_name=CLUSTER, waiter_delay=1))
 

@@ -237,17 +237,18 @@ class ResultsToS3Operator(BaseOperator):
         record: str,
         began: float,
         repository: dict[str, Any],
+        is_ours: bool,
     ) -> dict[str, Any]:
         """Go on with what FSx has exported: verify it, and send what it has not."""
         address, linked = HeadNodeAddress.from_dict(head_node), Repository(**repository)
         self._aim_at(linked)
         self._running = address, record
         if event["status"] == "timeout":
-            if problem := cancel_export(self._fsx(), event["task_id"]):
+            if is_ours and (problem := cancel_export(self._fsx(), event["task_id"])):
                 self.log.warning("FSx did not cancel its task, which ends by itself: %s", problem)
             raise self._took_too_long()
         task = RepositoryTask(**event["task"])
-        if linked.path not in task.paths:
+        if not is_ours:
             return self._let_fsx_export(context, address, record, linked=linked, began=began)
         if problem := task.problem():
             self.log.warning(
@@ -259,23 +260,24 @@ class ResultsToS3Operator(BaseOperator):
     def _let_fsx_export(
         self, context: Context, address: HeadNodeAddress, record: str, *, linked: Repository, began: float
     ) -> dict[str, Any]:
-        task_id = start_export(self._fsx(), linked)
+        task_id, is_ours = start_export(self._fsx(), linked)
         self.log.info(
             "FSx is to export %s to s3://%s/%s/; waiting for its task %s",
             *(self.directory, self.bucket, self.prefix, task_id),
         )
         trigger = DataRepositoryTaskTrigger(
             task_id=task_id,
+            is_ours=is_ours,
             until=self._end(began),
             aws_conn_id=self.aws_conn_id,
             region_name=self.region_name or None,
             waiter_delay=self.waiter_delay,
         )
         facts: dict[str, Any] = {"head_node": address.as_dict(), "record": record, "began": began}
-        facts["repository"] = linked.as_dict()
+        facts |= {"repository": linked.as_dict(), "is_ours": is_ours}
         if self.deferrable:
             self.defer(trigger=trigger, method_name="execute_exported", kwargs=facts)
-        self._fsx_task = task_id
+        self._fsx_task = task_id if is_ours else None
         return self.execute_exported(context, run_trigger(trigger), **facts)
 
     def _send(

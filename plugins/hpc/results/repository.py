@@ -142,11 +142,11 @@ def _split(uri: str) -> tuple[str, str]:
     return bucket, key.rpartition("/")[0]
 
 
-def start_export(fsx: Any, repository: Repository) -> str:
-    """Let FSx export the folder; return the id of its task.
+def start_export(fsx: Any, repository: Repository) -> tuple[str, bool]:
+    """Let FSx export the folder; return the id of its task, and whether it is of this folder.
 
     FSx works on one task of a file system at a time: where one is under way, of another run or of an earlier try,
-    that one's id is returned, and `RepositoryTask.paths` tells whose it is.
+    it is that one.
     """
     from botocore.exceptions import ClientError
 
@@ -167,19 +167,21 @@ def start_export(fsx: Any, repository: Repository) -> str:
         except ClientError as error:
             if error_code(error) != "DataRepositoryTaskExecuting":
                 raise
-            return _running_task(fsx, repository.file_system_id)
-    return str(answer["DataRepositoryTask"]["TaskId"])
+            return _running_task(fsx, repository)
+    return str(answer["DataRepositoryTask"]["TaskId"]), True
 
 
-def _running_task(fsx: Any, file_system_id: str) -> str:
+def _running_task(fsx: Any, repository: Repository) -> tuple[str, bool]:
     chosen = [
-        {"Name": "file-system-id", "Values": [file_system_id]},
+        {"Name": "file-system-id", "Values": [repository.file_system_id]},
         {"Name": "task-lifecycle", "Values": ["PENDING", "EXECUTING", "CANCELING"]},
     ]
     for page in _pages(fsx.describe_data_repository_tasks, Filters=chosen):
         for task in page["DataRepositoryTasks"]:
-            return str(task["TaskId"])
-    raise ThrottlingError(f"a task of {file_system_id} was under way a moment ago", remedy="the export is tried again")
+            return str(task["TaskId"]), repository.path in task.get("Paths", [])
+    raise ThrottlingError(
+        f"a task of {repository.file_system_id} was under way a moment ago", remedy="the export is tried again"
+    )
 
 
 def cancel_export(fsx: Any, task_id: str) -> str:
@@ -199,7 +201,6 @@ class RepositoryTask:
 
     id: str
     lifecycle: str
-    paths: tuple[str, ...]
     total: int
     succeeded: int
     failed: int
@@ -213,7 +214,6 @@ class RepositoryTask:
         return cls(
             id=task["TaskId"],
             lifecycle=task["Lifecycle"],
-            paths=tuple(task.get("Paths") or ()),
             total=status.get("TotalCount") or 0,
             succeeded=status.get("SucceededCount") or 0,
             failed=status.get("FailedCount") or 0,

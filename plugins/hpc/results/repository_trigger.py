@@ -23,15 +23,24 @@ class DataRepositoryTaskTrigger(BaseTrigger):
     without an answer is asked again.
 
     :param task_id: FSx's id of the task
+    :param is_ours: whether it exports our folder: another's is waited for, and never cancelled
     :param until: when the wait gives up, in seconds since 1970, so that a restarted triggerer keeps the limit
     :param waiter_delay: the longest pause between two questions, in seconds
     """
 
     def __init__(
-        self, *, task_id: str, until: float, aws_conn_id: str | None, region_name: str | None, waiter_delay: float
+        self,
+        *,
+        task_id: str,
+        is_ours: bool,
+        until: float,
+        aws_conn_id: str | None,
+        region_name: str | None,
+        waiter_delay: float,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.data_repository_task_id = task_id
+        self.is_ours = is_ours
         self.until = until
         self.aws_conn_id = aws_conn_id
         self.region_name = region_name
@@ -41,6 +50,7 @@ class DataRepositoryTaskTrigger(BaseTrigger):
         """Return what makes this trigger again."""
         return f"{type(self).__module__}.{type(self).__qualname__}", {
             "task_id": self.data_repository_task_id,
+            "is_ours": self.is_ours,
             "until": self.until,
             "aws_conn_id": self.aws_conn_id,
             "region_name": self.region_name,
@@ -79,7 +89,7 @@ class DataRepositoryTaskTrigger(BaseTrigger):
 
     async def on_kill(self) -> None:
         """Cancel FSx's task when a person ended ours: while it runs, its file system cannot be deleted."""
-        if not await was_ended(self.task_instance):
+        if not self.is_ours or not await was_ended(self.task_instance):
             return
         fsx = await asyncio.to_thread(fsx_client, self.aws_conn_id, self.region_name)
         if problem := await asyncio.to_thread(cancel_export, fsx, self.data_repository_task_id):
