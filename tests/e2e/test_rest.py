@@ -36,11 +36,14 @@ def until(condition: Callable[[], Any], what: str, limit: float = 300) -> Any:
 
 
 def finished(airflow: RunningAirflow, dag_id: str, run_id: str) -> dict[str, str]:
-    """Wait for the end of a run; return the state of the run, as "", and of each task."""
+    """Wait for the end of a run; return the state of the run, as "", and of each task, and print why one failed."""
     client = airflow.client
     until(lambda: rest.run_state(client, dag_id, run_id) in rest.FINISHED_RUN_STATES, f"end of {run_id}", 420)
-    states = {task.task_id: task.state for task in rest.task_progress(client, dag_id, run_id, [])}
-    return {"": rest.run_state(client, dag_id, run_id), **states}
+    tasks = rest.task_progress(client, dag_id, run_id, [])
+    for task in tasks:
+        if task.state == "failed":
+            print(f"{task}\n{airflow.logs(dag_id, run_id, task.task_id)}")
+    return {"": rest.run_state(client, dag_id, run_id), **{task.task_id: task.state for task in tasks}}
 
 
 def is_gone(airflow: RunningAirflow, dag_id: str, run_id: str) -> bool:

@@ -230,14 +230,6 @@ def test_a_script_that_dies_of_sigterm_before_the_wrapper_sees_it_was_terminated
     assert "terminated" in record_of(tmp_path / "record", "terminated")
 
 
-def test_a_second_job_of_an_attempt_does_not_run_the_script(tmp_path: Path) -> None:
-    assert run_wrapper(tmp_path, f"echo ran >> {tmp_path}/ran").wait() == 0
-    double = run_wrapper(tmp_path, f"echo ran >> {tmp_path}/ran", SLURM_JOB_ID="8")
-    assert b"Job 7 is this attempt already" in double.communicate()[1]
-    assert double.returncode == 120
-    assert (tmp_path / "ran").read_text() == "ran\n"
-
-
 def test_a_job_that_is_put_back_owns_its_record(tmp_path: Path) -> None:
     for count in ("0", "1"):
         assert run_wrapper(tmp_path, f"echo ran >> {tmp_path}/ran", SLURM_RESTART_COUNT=count).wait() == 0

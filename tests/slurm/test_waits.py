@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import queue
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from types import SimpleNamespace
@@ -33,7 +35,7 @@ from hpc.head_node.session import HeadNodeHook
 from hpc.slurm import pending, triggers
 from hpc.slurm.identity import SubmittedJob
 from hpc.slurm.sensors import SlurmAllocationSensor, SlurmEndJobsSensor, SlurmJobSensor, SlurmQueueEmptySensor
-from hpc.slurm.triggers import JobEndTrigger, JobStartTrigger, SlurmTrigger
+from hpc.slurm.triggers import JobEndTrigger, JobStartTrigger, QueueEmptyTrigger, SlurmTrigger
 from hpc.slurm.watch import Watched, watch_job
 
 from .conftest import SSH, TaskInstance, Tasks, on_head_node
@@ -503,38 +505,38 @@ def test_a_job_travels_as_json_text(tasks: Tasks) -> None:
     assert waiting.execute(NOBODY)["exit_code"] == 0
 
 
-def test_the_queue_is_empty_when_it_says_so(tasks: Tasks, capsys: pytest.CaptureFixture[str]) -> None:
-    on_head_node(tasks.address, "scancel --user=$(id -un)")
-    job = tasks.submit("until [ -e end ]; do sleep 0.2; done")
+@contextmanager
+def waiting_for_the_queue(tasks: Tasks, monkeypatch: pytest.MonkeyPatch, ti: TaskInstance, **own: Any) -> Iterator[str]:
+    """Wait in another thread for an empty queue; give what it sees first, and expect it to end well."""
+    seen: queue.Queue[str] = queue.Queue()
+    see = QueueEmptyTrigger._see
+    monkeypatch.setattr(QueueEmptyTrigger, "_see", lambda trigger, text: (seen.put(text), see(trigger, text))[1])
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(sensor(tasks, SlurmQueueEmptySensor).execute, NOBODY)
-        said = ""
-        deadline = time.monotonic() + 60
-        while f"{job['job_id']} {job['name']}" not in said:
-            assert time.monotonic() < deadline
-            said += capsys.readouterr().out
-        on_head_node(tasks.address, f"touch {job['directory']}/end")
+        waiting = pool.submit(sensor(tasks, SlurmQueueEmptySensor, **own).execute, ti.context)
+        yield seen.get(timeout=60)
         waiting.result()
+
+
+def test_the_queue_is_empty_when_it_says_so(tasks: Tasks, monkeypatch: pytest.MonkeyPatch) -> None:
+    on_head_node(tasks.address, "scancel --user=$(id -un)")
+    sensor(tasks, SlurmQueueEmptySensor).execute(TaskInstance().context)
+    job = tasks.submit("until [ -e end ]; do sleep 0.2; done")
+    with waiting_for_the_queue(tasks, monkeypatch, TaskInstance()) as seen:
+        assert seen.startswith(f"1 jobs in the queue: {job['job_id']} {job['name']} ")
+        on_head_node(tasks.address, f"touch {job['directory']}/end")
     assert on_head_node(tasks.address, "squeue --noheader") == ""
 
 
 def test_on_a_shared_cluster_only_the_runs_own_jobs_are_waited_for(
-    tasks: Tasks, capsys: pytest.CaptureFixture[str]
+    tasks: Tasks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script, task = "until [ -e end ]; do sleep 0.2; done", TaskInstance()
     theirs, mine = tasks.submit(script), tasks.submit(script, task)
     own = {"jobs_of": ["submit_job", "postprocess"], "directory": mine["directory"]}
-    with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(sensor(tasks, SlurmQueueEmptySensor, **own).execute, task.context)
-        said = ""
-        deadline = time.monotonic() + 60
-        while "jobs in the queue" not in said:
-            assert time.monotonic() < deadline
-            said += capsys.readouterr().out
-        assert f"1 jobs in the queue: {mine['job_id']} {mine['name']}" in said
+    with waiting_for_the_queue(tasks, monkeypatch, task, **own) as seen:
+        assert seen.startswith(f"1 jobs in the queue: {mine['job_id']} {mine['name']} ")
         on_head_node(tasks.address, f"touch {mine['directory']}/end")
-        waiting.result()
-    assert on_head_node(tasks.address, "squeue --noheader --format=%i").split() == [str(theirs["job_id"])]
+    assert str(theirs["job_id"]) in on_head_node(tasks.address, "squeue --noheader --format=%i").split()
     on_head_node(tasks.address, f"touch {theirs['directory']}/end")
 
 

@@ -24,11 +24,32 @@ put() { cat >"$record/.$1.$SLURM_JOB_ID" && mv -f "$record/.$1.$SLURM_JOB_ID" "$
 # One job an attempt: the first that links its id owns the record, and still does when it is put back and starts again.
 printf '%s\n' "$SLURM_JOB_ID" | put "owner-$SLURM_JOB_ID"
 ln "$record/owner-$SLURM_JOB_ID" "$record/owner" 2>/dev/null
-owner=$(cat "$record/owner")
-if [ "$owner" != "$SLURM_JOB_ID" ]; then
-    echo "Job $owner is this attempt already; job $SLURM_JOB_ID ends here, without running the script." >&2
-    exit 120
-fi
+# A slurmctld that was killed may start the work of a job that it has forgotten as another job. That one waits for what the
+# owner comes to, and takes over from a dead one: `owner.1` is the first that did, and each can be linked only once.
+is_mine() {
+    turn=0 claim=$record/owner
+    while [ -e "$record/owner.$((turn + 1))" ]; do turn=$((turn + 1)) claim=$record/owner.$turn; done
+    owner=$(cat "$claim")
+    [ "$owner" = "$SLURM_JOB_ID" ]
+}
+is_in_queue() {
+    squeue --noheader --array --jobs="$owner" --format='%A %K %j' 2>/dev/null |
+        grep -qxF "$owner ${SLURM_ARRAY_TASK_ID:-N/A} $SLURM_JOB_NAME"
+}
+shows_life() { [ ! -e "$record/end" ] && [ -n "$(find "$record/alive" "$claim" -newermt '90 seconds ago' 2>/dev/null)" ]; }
+waits=
+until is_mine || [ -e "$attempt/withdrawn" ] || { [ -e "$record/end" ] && [ ! -e "$record/terminated" ]; }; do
+    if is_in_queue; then
+        echo "Job $owner is this attempt already; job $SLURM_JOB_ID ends here, without running the script." >&2
+        exit 120
+    elif shows_life; then
+        if [ -z "$waits" ]; then echo "Slurm has forgotten job $owner, which may still run: job $SLURM_JOB_ID waits." >&2; fi
+        waits=yes
+        sleep 2
+    elif touch "$record/owner-$SLURM_JOB_ID" && ln "$record/owner-$SLURM_JOB_ID" "$record/owner.$((turn + 1))" 2>/dev/null; then
+        echo "Slurm has forgotten job $owner, which is dead: job $SLURM_JOB_ID takes over." >&2
+    fi
+done
 
 # A newer attempt was begun because Slurm had forgotten this one.
 if [ -e "$attempt/withdrawn" ]; then
@@ -51,12 +72,13 @@ began=$(date +%s)
 printf '%s\n' "job_id=$SLURM_JOB_ID" "start=$began" "node_list=$SLURM_JOB_NODELIST" \
     "restarts=${SLURM_RESTART_COUNT:-0}" "continued=$continued" | put start
 
-# A slurmctld that was killed may forget a job: so the job itself says that it lives, and one that was given up ends.
+# A slurmctld that was killed may forget a job: so the job itself says that it lives, and one that was given up, or that
+# was stopped for so long that another took over, ends.
 (
     trap 'kill "$nap"; exit' TERM
     while kill -0 $$; do
         touch "$record/alive"
-        if [ -e "$attempt/withdrawn" ]; then kill -TERM $$; fi
+        if [ -e "$attempt/withdrawn" ] || ! is_mine; then kill -TERM $$; fi
         sleep 20 &
         nap=$!
         wait "$nap"
@@ -64,9 +86,18 @@ printf '%s\n' "job_id=$SLURM_JOB_ID" "start=$began" "node_list=$SLURM_JOB_NODELI
 ) >/dev/null 2>&1 &
 heart=$!
 
+# The record is not written to by one that no longer owns it; Slurm ends what it leaves running.
+yield() {
+    is_mine && return
+    kill -KILL "$script" 2>/dev/null
+    kill "$heart"
+    echo "Job $owner has taken over from job $SLURM_JOB_ID, which ends here." >&2
+    exit 120
+}
+
 # Slurm's own end of a job (cancel, walltime, requeue) begins with SIGTERM; the script gets it too, and time to react.
 interrupted=
-trap 'interrupted=yes; echo "terminated=$(date +%s)" | put terminated; kill -TERM "$script" 2>/dev/null' TERM
+trap 'yield; interrupted=yes; echo "terminated=$(date +%s)" | put terminated; kill -TERM "$script" 2>/dev/null' TERM
 
 # Some time before the walltime Slurm signals this script, and the user's script saves its state and ends.
 signalled=
@@ -90,6 +121,7 @@ while :; do
     kill -0 "$script" 2>/dev/null || break
 done
 kill "$heart" 2>/dev/null
+yield
 # If the script ended while a trap ran, that code is of the interrupted wait; bash most often still knows the script's own.
 if [ -n "$interrupted" ]; then
     wait "$script"
