@@ -5,19 +5,19 @@ from __future__ import annotations
 import math
 import time
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from hpc.cluster.account import Account
 from hpc.cluster.cli import Pcluster
 from hpc.cluster.install import require_installed
 from hpc.cluster.links import CloudFormationStackLink
-from hpc.cluster.stacks import Stack, Target, describe_stack
+from hpc.cluster.stacks import Progress, Stack, Target, describe_stack, progress
 from hpc.cluster.triggers import ClusterStackTrigger
-from hpc.errors import ClusterError, DeadlineExceededError
-from hpc.waiting import end_of_wait
+from hpc.errors import ClusterError, DeadlineExceededError, HpcError
+from hpc.waiting import end_of_wait, run_trigger
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from airflow.sdk import Context
 
@@ -31,6 +31,8 @@ class ClusterTask:
     waiter_delay: float
     waiter_max_attempts: int
     until: str | None = None
+    deferrable: bool
+    defer: Callable[..., NoReturn]
 
     _pcluster: Pcluster | None = None
 
@@ -66,6 +68,26 @@ class ClusterTask:
             waiter_delay=self.waiter_delay,
             waiter_max_attempts=max(0, math.ceil(seconds / self.waiter_delay)),
         )
+
+    def wait_for_stack(
+        self, stack: str, target: Target, method: str, *, began: float | None = None, **kwargs: Any
+    ) -> dict[str, Any]:
+        """Defer to a method, which gets `event` and `kwargs`; or return the event: who is not deferrable waits here.
+
+        A stack that is there already is not waited for: the way through the triggerer takes Airflow 3 seconds.
+        """
+        trigger = self.stack_trigger(stack, target, began)
+        if self.deferrable and not self._is_there(stack, target):
+            self.defer(trigger=trigger, method_name=method, kwargs=kwargs)
+        return run_trigger(trigger)
+
+    def _is_there(self, stack: str, target: Target) -> bool:
+        """Whether a stack has reached its target. What is not known is not there: the trigger asks again."""
+        try:
+            found = describe_stack(self.account.client("cloudformation"), stack)
+        except HpcError:
+            return False
+        return found is not None and progress(found.status, target) is Progress.REACHED
 
     def show_link(self, context: Context, stack_id: str) -> None:
         """Make the task's link lead to a stack."""

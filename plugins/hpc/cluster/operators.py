@@ -34,7 +34,6 @@ from hpc.cluster.log_groups import seconds_until_name_is_free
 from hpc.cluster.sensors import diagnose
 from hpc.cluster.stacks import Stack
 from hpc.errors import ClusterError, ConfigurationError, HpcError, LeftoversError, LeftoversUnknownError
-from hpc.waiting import run_trigger
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperatorLink, Context
@@ -304,10 +303,8 @@ class ParallelClusterCreateOperator(ClusterTask, BaseOperator):
         return self._create_when_gone(context, stack_id, number)
 
     def _create_when_gone(self, context: Context, stack_id: str, number: int) -> dict[str, Any]:
-        trigger = self.stack_trigger(stack_id, "DELETE_COMPLETE")
-        if self.deferrable:
-            self.defer(trigger=trigger, method_name="create_after_deletion", kwargs={"number": number})
-        return self.create_after_deletion(context, run_trigger(trigger), number)
+        event = self.wait_for_stack(stack_id, "DELETE_COMPLETE", "create_after_deletion", number=number)
+        return self.create_after_deletion(context, event, number)
 
     def _create_when_name_is_free(self, context: Context, number: int) -> dict[str, Any]:
         groups = leftovers.find_kept(self.cluster_name, self.account.client)
@@ -343,11 +340,9 @@ class ParallelClusterCreateOperator(ClusterTask, BaseOperator):
     def _created(self, context: Context, stack_id: str, *, adopted: bool, number: int) -> dict[str, Any]:
         if not self.wait_for_completion:
             return self._result(stack_id, adopted, number)
-        trigger = self.stack_trigger(stack_id, "CREATE_COMPLETE")
-        if self.deferrable:
-            facts = {"adopted": adopted, "number": number}
-            self.defer(trigger=trigger, method_name="execute_complete", kwargs=facts)
-        return self.execute_complete(context, run_trigger(trigger), adopted, number)
+        facts: dict[str, Any] = {"adopted": adopted, "number": number}
+        event = self.wait_for_stack(stack_id, "CREATE_COMPLETE", "execute_complete", **facts)
+        return self.execute_complete(context, event, **facts)
 
     def _result(self, stack_id: str, adopted: bool, number: int) -> dict[str, Any]:
         return {"cluster_name": self.cluster_name, "stack_id": stack_id, "adopted": adopted, "alternative": number}
@@ -550,11 +545,9 @@ class ParallelClusterDeleteOperator(ClusterTask, BaseOperator):
         self, context: Context, stack_id: str, started: float, made: leftovers.Made, tries: int
     ) -> dict[str, Any]:
         # Each try has the whole time: one that waited for a busy resource must not take it from the next.
-        trigger = self.stack_trigger(stack_id, "DELETE_COMPLETE")
         kwargs: dict[str, Any] = {"started": started, "made": made, "tries": tries}
-        if self.deferrable:
-            self.defer(trigger=trigger, method_name="execute_complete", kwargs=kwargs)
-        return self.execute_complete(context, run_trigger(trigger), **kwargs)
+        event = self.wait_for_stack(stack_id, "DELETE_COMPLETE", "execute_complete", **kwargs)
+        return self.execute_complete(context, event, **kwargs)
 
     def _after(self, context: Context, seconds: float, method: str, **kwargs: Any) -> dict[str, Any]:
         """Go on with a method of this operator after a pause."""

@@ -200,10 +200,8 @@ class JoinPoolOperator(_PoolTask, ParallelClusterCreateOperator):
             with aws_errors():
                 self.account.client("cloudformation").delete_stack(StackName=stack.id)
         self.log.info("Cluster %s of pool %s is being deleted: waiting for its end.", self.cluster_name, self.pool_name)
-        trigger = self.stack_trigger(stack.id, "DELETE_COMPLETE")
-        if self.deferrable:
-            self.defer(trigger=trigger, method_name="join_after_deletion")
-        return self.join_after_deletion(context, run_trigger(trigger))
+        event = self.wait_for_stack(stack.id, "DELETE_COMPLETE", "join_after_deletion")
+        return self.join_after_deletion(context, event)
 
     def _join_later(self, context: Context, pool: Pool) -> dict[str, Any]:
         deleter = pool.deletion.by if pool.deletion else "nobody"

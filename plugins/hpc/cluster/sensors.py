@@ -22,7 +22,6 @@ from hpc.cluster.diagnosis import (
 from hpc.cluster.links import CloudFormationStackLink
 from hpc.cluster.stacks import Target
 from hpc.errors import ClusterError, HpcError
-from hpc.waiting import run_trigger
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperatorLink, Context
@@ -128,10 +127,9 @@ class ParallelClusterSensor(ClusterTask, BaseSensorOperator):
         stack = self.find_stack()
         if stack is not None:
             self.show_link(context, stack.id)
-        trigger = self.stack_trigger(stack.id if stack else self.cluster_name, self.target_status, started)
-        if self.deferrable:
-            self.defer(trigger=trigger, method_name="execute_complete", kwargs={"started": started})
-        return self.execute_complete(context, run_trigger(trigger), started)
+        where = stack.id if stack else self.cluster_name
+        event = self.wait_for_stack(where, self.target_status, "execute_complete", began=started, started=started)
+        return self.execute_complete(context, event, started)
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None, started: float) -> dict[str, Any]:
         """Return what was reached, or raise why it was not."""

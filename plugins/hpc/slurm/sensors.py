@@ -82,7 +82,7 @@ class _SlurmSensor(BaseSensorOperator):
         }
 
     def _wait(self, trigger: SlurmTrigger) -> dict[str, Any]:
-        return wait_for(self, trigger, deferrable=self.deferrable)
+        return wait_for(self, trigger, deferrable=self.deferrable, looks_first=True)
 
 
 class _JobSensor(_SlurmSensor):

@@ -32,6 +32,8 @@ from hpc.user_action import was_ended
 
 #: Seconds after which a wait in which nothing changes says that it still waits.
 HEARTBEAT = 600.0
+#: Seconds that a first look may take before whoever waits is deferred.
+FIRST_LOOK = 10.0
 #: Seconds between two lines about how far a sweep is.
 PROGRESS_PAUSE = 10.0
 ACTIVE = Question("active", quote(squeue_command()))
@@ -40,6 +42,26 @@ ACTIVE = Question("active", quote(squeue_command()))
 def error_event(error: HpcError) -> dict[str, Any]:
     """Return the event of a wait that ends with an error; `hpc.slurm.events` raises it in the task."""
     return {"status": "error", "error": type(error).__name__, "message": error.args[0]}
+
+
+class _HeldLog:
+    """Keeps what is logged until it is told, or never is."""
+
+    def __init__(self) -> None:
+        self._lines: list[tuple[str, str, tuple[Any, ...]]] = []
+
+    def info(self, text: str, *values: Any) -> None:
+        """Keep a line."""
+        self._lines.append(("info", text, values))
+
+    def warning(self, text: str, *values: Any) -> None:
+        """Keep a warning."""
+        self._lines.append(("warning", text, values))
+
+    def tell(self, log: Any) -> None:
+        """Log all of it."""
+        for level, text, values in self._lines:
+            getattr(log, level)(text, *values)
 
 
 class SlurmTrigger(BaseTrigger):
@@ -76,6 +98,23 @@ class SlurmTrigger(BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, and yield the one event."""
         yield TriggerEvent(await self.result())  # type: ignore[no-untyped-call]
+
+    async def first_look(self) -> dict[str, Any] | None:
+        """Ask once; return the event if all is well already. What is not, or is not known soon, has to be waited for.
+
+        Nothing is logged of a look after which the wait begins: it says the same.
+        """
+        once = type(self)(**{**self.arguments(), "deadline": 0.0})
+        once._log = held = _HeldLog()  # type: ignore[assignment]
+        try:
+            async with asyncio.timeout(FIRST_LOOK):
+                event = await once.result()
+        except TimeoutError:
+            return None
+        if event["status"] != "success":
+            return None
+        held.tell(self.log)
+        return event
 
     async def result(self) -> dict[str, Any]:
         """Wait, and return the event's payload."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 from hpc.slurm.triggers import SlurmTrigger
@@ -12,9 +13,20 @@ if TYPE_CHECKING:
 
 
 def wait_for(
-    task: BaseOperator, trigger: SlurmTrigger, *, deferrable: bool, kwargs: dict[str, Any] | None = None
+    task: BaseOperator,
+    trigger: SlurmTrigger,
+    *,
+    deferrable: bool,
+    looks_first: bool = False,
+    kwargs: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Defer to the task's `execute_complete`, which gets `event` and `kwargs`; or wait here and return the event."""
-    if deferrable:
+    """Defer to the task's `execute_complete`, which gets `event` and `kwargs`; or wait here and return the event.
+
+    Who `looks_first` is not deferred for what is there already: the way through the triggerer takes Airflow 3 seconds.
+    """
+    if not deferrable:
+        return run_trigger(trigger)
+    event = asyncio.run(trigger.first_look()) if looks_first else None
+    if event is None:
         task.defer(trigger=trigger, method_name="execute_complete", kwargs=kwargs)
-    return run_trigger(trigger)
+    return event
