@@ -22,7 +22,7 @@ WAYS = (OURS, AWS, RCLONE, S5CMD)
 #: Those that compare what S3 holds with the file after they have sent it.
 VERIFYING = (RCLONE,)
 #: What all of them get: requests at the same time, and MiB of a part.
-PARALLEL, PART = 16, 64
+PARALLEL, PART = 64, 64
 #: Seconds between two looks at the memory.
 LOOK = 0.05
 #: By this the exporter is known in the list of processes.

@@ -127,6 +127,8 @@ def test_a_cluster_from_nothing_to_nothing(
     assert again == {**created, "adopted": True}
 
     reached = drive(ParallelClusterSensor(task_id="wait_for_stack", cluster_name=name, **QUICK))
+    again = ParallelClusterSensor(task_id="wait_for_stack", cluster_name=name, **QUICK)
+    assert again.execute(context)["stack_id"] == reached["stack_id"], "a stack that is there is not waited for"
     assert reached["stack_status"] == "CREATE_COMPLETE"
     assert reached["stack_id"] == created["stack_id"]
     assert "HeadNode  AWS::EC2::Instance  CREATE_COMPLETE" in lines()

@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -201,21 +202,28 @@ def test_a_record_that_cannot_be_made_is_said(tmp_path: Path) -> None:
     assert answer["error"]["kind"] == "launch"
 
 
-def spin(until: float) -> None:
-    while time.monotonic() < until:
-        pass
-
-
 @pytest.mark.parametrize(
-    ("work", "threads"),
-    [(lambda end: time.sleep(end - time.monotonic()), 10), (spin, exporter.FIRST_THREADS)],
-    ids=["they wait", "they compute"],
+    ("core_seconds", "threads"), [(lambda: 0.0, 10), (time.monotonic, exporter.FIRST_THREADS)], ids=["wait", "compute"]
 )
 def test_more_threads_join_as_long_as_these_wait(
-    monkeypatch: pytest.MonkeyPatch, work: Callable[[float], None], threads: int
+    monkeypatch: pytest.MonkeyPatch, core_seconds: Callable[[], float], threads: int
 ) -> None:
-    monkeypatch.setattr(exporter, "PROGRESS_INTERVAL", 0.2)
-    end = time.monotonic() + 1.5
-    crew, looks = exporter.Crew(lambda: work(end), 10), list[int]()
-    crew.work_to_the_end(lambda: looks.append(len(crew.threads)))
+    monkeypatch.setattr(exporter, "PROGRESS_INTERVAL", 0.1)
+    monkeypatch.setattr(exporter, "core_seconds", core_seconds)
+    over, looks = threading.Event(), list[int]()
+    crew = exporter.Crew(lambda: over.wait(), 10)
+
+    def look() -> None:
+        looks.append(len(crew.threads))
+        if len(looks) > 5:
+            over.set()
+
+    crew.work_to_the_end(look)
     assert (looks[0], len(crew.threads)) == (exporter.FIRST_THREADS, threads)
+
+
+def test_what_threads_compute_is_counted() -> None:
+    before, began = exporter.core_seconds(), time.thread_time()
+    while time.thread_time() < began + 0.2:
+        pass
+    assert exporter.core_seconds() - before >= 0.19

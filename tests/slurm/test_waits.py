@@ -423,17 +423,53 @@ async def test_a_killed_session_is_made_again(tasks: Tasks, monkeypatch: pytest.
 
 
 def test_a_deferred_wait_survives_serialization(tasks: Tasks) -> None:
-    job = tasks.submit("true")
+    job = tasks.submit("until [ -e end ]; do sleep 0.2; done")
     waiting = sensor(tasks, SlurmJobSensor, job=job)
     waiting.deferrable = True
     with pytest.raises(TaskDeferred) as deferred:
         waiting.execute(NOBODY)
+    on_head_node(tasks.address, f"touch {job['directory']}/end")
     path, arguments = deferred.value.trigger.serialize()
     assert path == "hpc.slurm.triggers.JobEndTrigger"
     trigger = JobEndTrigger(**arguments)
     assert trigger.serialize() == (path, arguments)
     event = asyncio.run(trigger.result())
     assert waiting.execute_complete(NOBODY, event)["exit_code"] == 0
+
+
+def test_what_is_there_already_is_not_deferred(tasks: Tasks, capsys: pytest.CaptureFixture[str]) -> None:
+    job = tasks.submit("echo hello")
+    ended(tasks, job)
+    capsys.readouterr()
+    waiting = sensor(tasks, SlurmJobSensor, job=job)
+    waiting.deferrable = True
+    assert waiting.execute(NOBODY)["state"] == "COMPLETED"
+    assert capsys.readouterr().out.count("| hello") == 1
+
+
+def test_a_job_that_failed_or_runs_is_waited_for_in_silence(tasks: Tasks, capsys: pytest.CaptureFixture[str]) -> None:
+    """What a first look sees is told by the wait after it."""
+    failed, running = tasks.submit("echo hello; exit 3"), tasks.submit("echo hello; exec sleep 300")
+    with pytest.raises(JobFailedError):
+        ended(tasks, failed)
+    started(tasks, running)
+    capsys.readouterr()
+    for job in (failed, running):
+        waiting = sensor(tasks, SlurmJobSensor, job=job)
+        waiting.deferrable = True
+        with pytest.raises(TaskDeferred):
+            waiting.execute(NOBODY)
+    assert "hello" not in capsys.readouterr().out
+    on_head_node(tasks.address, f"scancel {running['job_id']}")
+
+
+def test_a_first_look_that_gets_no_answer_is_soon_given_up(tasks: Tasks, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = tasks.run("true")
+    monkeypatch.setattr(triggers, "FIRST_LOOK", 0.0)
+    waiting = sensor(tasks, SlurmJobSensor, job=job)
+    waiting.deferrable = True
+    with pytest.raises(TaskDeferred):
+        waiting.execute(NOBODY)
 
 
 def test_a_deferred_submission_returns_the_job_with_its_result(tasks: Tasks) -> None:

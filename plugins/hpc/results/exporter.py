@@ -45,7 +45,7 @@ BLOCK = 1 << 20
 ATTEMPTS = 6
 HTTP_TIMEOUT = 120.0
 PROGRESS_INTERVAL = 0.5
-#: Threads that begin, and that join them each time that there is room for more.
+#: Threads that begin.
 FIRST_THREADS = 4
 #: Of a core: busier threads have nothing to wait for.
 BUSY = 0.7
@@ -428,7 +428,7 @@ def core_seconds() -> float:
 
 
 class Crew:
-    """Threads that do the same: a few begin, and more join them while these mostly wait for a disk or the network.
+    """Threads that do the same: a few begin, and as many again join them while these mostly wait for disk or network.
 
     Python runs one at a time, so each that has nothing to wait for costs the others as much as its own work.
     """
@@ -439,8 +439,8 @@ class Crew:
         self.threads = []  # type: List[threading.Thread]
 
     def start_some(self) -> None:
-        """Let more of them begin."""
-        for _ in range(min(FIRST_THREADS, self.most - len(self.threads))):
+        """Let a few begin, and later as many as there are."""
+        for _ in range(min(len(self.threads) or FIRST_THREADS, self.most - len(self.threads))):
             self.threads.append(threading.Thread(target=self.work, daemon=True))
             self.threads[-1].start()
 

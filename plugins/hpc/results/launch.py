@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 _PROGRAM = Path(__file__).with_name("exporter.py")
 #: Reads the program, then leaves the rest of standard input to it: nothing is left on the head node, nothing in `ps`.
 _BOOT = "import sys; exec(compile(sys.stdin.buffer.read(int(sys.stdin.buffer.readline())), 'exporter.py', 'exec'))"
-#: Threads on the head node: enough to hide the round trips of small files.
-THREADS = 16
+#: Most threads on the head node: they hide the round trips of small files. As long as they have none to hide, there are few.
+THREADS = 64
 _RECORDS = ".airflow-parallelcluster/exports"
 #: Seconds that a start waits for a quick end, before the task is deferred.
-PATIENCE = 5
+PATIENCE = 10
 #: Bytes of a manifest: about four million files.
 MAX_MANIFEST = 1 << 30
 _LOG_TAIL = 2_000
