@@ -211,13 +211,16 @@ def test_more_threads_join_as_long_as_these_wait(
     monkeypatch.setattr(exporter, "PROGRESS_INTERVAL", 0.1)
     monkeypatch.setattr(exporter, "core_seconds", core_seconds)
     over, looks = threading.Event(), list[int]()
-    crew = exporter.Crew(lambda: over.wait(), 10)
+
+    def work() -> None:
+        over.wait()
 
     def look() -> None:
         looks.append(len(crew.threads))
         if len(looks) > 5:
             over.set()
 
+    crew = exporter.Crew(work, 10)
     crew.work_to_the_end(look)
     assert (looks[0], len(crew.threads)) == (exporter.FIRST_THREADS, threads)
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _PROGRAM = Path(__file__).with_name("exporter.py")
 #: Reads the program, then leaves the rest of standard input to it: nothing is left on the head node, nothing in `ps`.
 _BOOT = "import sys; exec(compile(sys.stdin.buffer.read(int(sys.stdin.buffer.readline())), 'exporter.py', 'exec'))"
-#: Most threads on the head node: they hide the round trips of small files. As long as they have none to hide, there are few.
+#: Most threads on the head node: they hide the round trips of small files. With none to hide there are few.
 THREADS = 64
 _RECORDS = ".airflow-parallelcluster/exports"
 #: Seconds that a start waits for a quick end, before the task is deferred.
