@@ -8,5 +8,5 @@ from hpc.config import SimulationFileError
 from hpc.errors import ConfigurationError
 from hpc.lifecycle import build_dags
 
-if problems := [str(found) for found in build_dags(with_tasks=False) if isinstance(found, SimulationFileError)]:
+if problems := [str(found) for found in build_dags() if isinstance(found, SimulationFileError)]:
     raise ConfigurationError("These simulations have no DAG:\n" + "\n".join(problems), remedy="correct the files")

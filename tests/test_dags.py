@@ -11,12 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, BaseSensorOperator
 
-from hpc import PROJECT_ROOT, lifecycle
-from hpc.config import SimulationConfig
-from hpc.errors import ConfigurationError
+from hpc import PROJECT_ROOT
 
 READ = """
 import json, sys
@@ -96,24 +93,6 @@ def test_a_wrong_file_stops_its_own_dag_alone_and_says_what_is_wrong(project: Pa
     assert "config/simulations/early.yaml: cannot become a DAG: OverflowError" in said
     assert "config/simulations/strange.yaml: schedule: timetable strangers.Hourly cannot be stored by Airflow" in said
     assert "What to do" in said
-
-
-def test_tasks_that_cannot_be_made_are_a_run_that_fails_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(simulation: SimulationConfig) -> None:
-        EmptyOperator(task_id="begun")
-        if simulation.name == "ising_2d":
-            raise KeyError("walltime")
-
-    monkeypatch.setattr(lifecycle, "add_tasks", broken)
-    found = {dag.dag_id: dag for dag in lifecycle.build_dags() if isinstance(dag, DAG)}
-    assert found.pop("ising_2d").task_ids == ["no_tasks"]
-    assert {tuple(dag.task_ids) for dag in found.values()} == {("begun",)}
-    (dag,) = (dag for dag in lifecycle.build_dags(only="ising_2d") if isinstance(dag, DAG))
-    with pytest.raises(
-        ConfigurationError, match=r"tasks of ising_2d could not be made: KeyError: 'walltime'\n.*report"
-    ):
-        dag.get_task("no_tasks").execute({})
-    assert dag.params.dump()["size"] == 96
 
 
 def test_the_example_written_by_hand_fails_with_its_work_and_with_its_deletion() -> None:

@@ -91,14 +91,10 @@ PARAMETERS = "{{ job_parameters(params) | tojson }}"
 SWEEP = "{{ sweep_of(params) | tojson }}"
 
 
-def build_dags(
-    directory: Path = SIMULATIONS_DIR, only: str | None = None, *, with_tasks: bool = True
-) -> Iterator[DAG | SimulationFileError]:
+def build_dags(directory: Path = SIMULATIONS_DIR, only: str | None = None) -> Iterator[DAG | SimulationFileError]:
     """Build the DAG of every simulation of a folder, or the error that says why there is none: one stops no other.
 
-    `only` names a single simulation: a task needs no other DAG than its own. Without their tasks, DAGs show which files
-    are wrong, in a third of the time; tasks that cannot be made from a file that is right are in their place a task
-    that fails and says so.
+    `only` names a single simulation: a task needs no other DAG than its own.
     """
     for found in load_simulations(directory, only):
         if isinstance(found, SimulationFileError):
@@ -106,37 +102,14 @@ def build_dags(
             continue
         dag: DAG | SimulationFileError
         try:
-            dag = build_dag(found, with_tasks=with_tasks)
+            dag = build_dag(found)
         except Exception as error:
-            dag = _explain(found, directory, f"{type(error).__name__}: {error}")
+            file = next(directory.glob(f"{found.name}.y*ml"))
+            dag = SimulationFileError(file, [f"cannot become a DAG: {type(error).__name__}: {error}"])
         yield dag
 
 
-def _explain(simulation: SimulationConfig, directory: Path, error: str) -> DAG | SimulationFileError:
-    """Return what stands for a simulation whose DAG could not be made."""
-    try:
-        dag = build_dag(simulation, with_tasks=False)
-    except Exception:
-        file = next(directory.glob(f"{simulation.name}.y*ml"))
-        return SimulationFileError(file, [f"cannot become a DAG: {error}"])
-    with dag:
-        _NoTasksOperator(task_id="no_tasks", error=error)
-    return dag
-
-
-class _NoTasksOperator(BaseOperator):
-    """Stands for the tasks of a simulation that could not be made: a run still comes, and says why it fails."""
-
-    def __init__(self, *, error: str, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.error = error
-
-    def execute(self, context: Context) -> None:
-        """Fail. Raises ConfigurationError."""
-        raise ConfigurationError(f"The tasks of {self.dag_id} could not be made: {self.error}", remedy="report it")
-
-
-def build_dag(simulation: SimulationConfig, *, with_tasks: bool = True) -> DAG:
+def build_dag(simulation: SimulationConfig) -> DAG:
     """Return the DAG of a simulation."""
     with DAG(
         dag_id=simulation.name,
@@ -173,8 +146,7 @@ def build_dag(simulation: SimulationConfig, *, with_tasks: bool = True) -> DAG:
         is_paused_upon_creation=False,
         auto_register=False,  # the DAG file does that: dags/check_simulations.py builds every DAG without having one
     ) as dag:
-        if with_tasks:
-            add_tasks(simulation)
+        add_tasks(simulation)
     # After the tasks: each would get a copy of the form, and Airflow validates every copy again and again.
     dag.params = ParamsDict(trigger_form(simulation))
     return dag

@@ -17,12 +17,20 @@ from hpc.slurm.on_head_node import SURELY_DEAD
 from hpc.slurm.script import render_job
 
 from .conftest import Tasks, on_head_node
+from .test_script import children_of
 
 SCRIPT = """#!/bin/bash
 echo "begin $SLURM_JOB_ID" >>ran
 until [ -e "$SLURM_JOB_ID.go" ]; do sleep 0.05; done
 echo "end $SLURM_JOB_ID" >>ran
 exit 3
+"""
+
+#: Told are id and element of the jobs of a name, as far as slurmctld answers.
+SQUEUE = """#!/bin/sh
+for option; do case $option in --name=*) name=${option#*=} ;; esac; done
+while read -r id element called; do [ "$called" != "$name" ] || echo "$id $element"; done <queue
+[ ! -e down ]
 """
 
 
@@ -36,7 +44,7 @@ class Attempt:
         self.bin.mkdir()
         (self.record / "parameters.sh").touch()
         (self.record / "job.sh").write_text(render_job([]))
-        for place, text in ((self.record / "script", SCRIPT), (self.bin / "squeue", "#!/bin/sh\ncat queue\n")):
+        for place, text in ((self.record / "script", SCRIPT), (self.bin / "squeue", SQUEUE)):
             place.write_text(text)
             place.chmod(0o755)
         self.in_queue()
@@ -45,7 +53,7 @@ class Attempt:
         """Let squeue tell of these jobs."""
         (self.folder / "queue").write_text("".join(f"{row}\n" for row in rows))
 
-    def start(self, job_id: int) -> subprocess.Popen[bytes]:
+    def start(self, job_id: int, **environment: str) -> subprocess.Popen[bytes]:
         """Start a job's wrapper."""
         job = subprocess.Popen(
             ["bash", str(self.record / "job.sh"), str(self.record)],
@@ -55,6 +63,7 @@ class Attempt:
                 "SLURM_JOB_ID": str(job_id),
                 "SLURM_JOB_NAME": "simulation.1",
                 "SLURM_JOB_NODELIST": "n-1",
+                **environment,
             },
             stderr=subprocess.PIPE,
             process_group=0,  # Slurm ends all of a job at once
@@ -62,9 +71,9 @@ class Attempt:
         self.jobs.append(job)
         return job
 
-    def run(self, job_id: int) -> subprocess.Popen[bytes]:
+    def run(self, job_id: int, **environment: str) -> subprocess.Popen[bytes]:
         """Start a job, and wait until its script runs and it has given a sign of life."""
-        job = self.start(job_id)
+        job = self.start(job_id, **environment)
         self.until(lambda: f"begin {job_id}" in self.ran and (self.record / "alive").exists(), job)
         return job
 
@@ -102,7 +111,16 @@ def attempt(tmp_path: Path) -> Iterator[Attempt]:
     for job in made.jobs:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(job.pid, signal.SIGKILL)
-        job.communicate()
+        job.wait()
+        if job.stderr is not None:
+            job.stderr.close()
+
+
+def beat(job: subprocess.Popen[bytes]) -> None:
+    """Let a job's heart beat now: it need not sleep."""
+    (heart,) = (child for child in children_of(job.pid) if b"job.sh" in Path(f"/proc/{child}/cmdline").read_bytes())
+    for nap in children_of(heart):
+        os.kill(nap, signal.SIGTERM)
 
 
 def said(job: subprocess.Popen[bytes]) -> str:
@@ -168,7 +186,7 @@ def test_one_that_was_stopped_until_another_took_over_ends_without_a_trace(attem
     attempt.grow_old()
     second = attempt.run(8)
     os.killpg(first.pid, signal.SIGCONT)
-    first.terminate()  # as its own heart does at the next beat
+    beat(first)
     assert said(first) == "Job 8 has taken over from job 7, which ends here.\n"
     assert first.wait() == 120
     attempt.let_end(7)
@@ -177,6 +195,75 @@ def test_one_that_was_stopped_until_another_took_over_ends_without_a_trace(attem
     assert attempt.ran == ["begin 7", "begin 8", "end 8"]
     assert not (attempt.record / "terminated").exists()
     assert attempt.recorded("end")["exit_code"] == "3"
+
+
+def test_one_that_cannot_read_the_owner_is_not_lost(attempt: Attempt) -> None:
+    """A file system that fails for a moment is no reason to end hours of work."""
+    job = attempt.run(7)
+    (attempt.record / "owner").rename(attempt.folder / "away")
+    beats = (attempt.record / "alive").stat().st_mtime_ns
+    beat(job)
+    attempt.until(lambda: (attempt.record / "alive").stat().st_mtime_ns > beats, job)
+    attempt.let_end(7)
+    assert job.wait() == 3
+    assert attempt.recorded("end")["exit_code"] == "3"
+    assert not (attempt.record / "terminated").exists()
+
+
+def test_one_that_cannot_write_its_record_ends_at_once(attempt: Attempt) -> None:
+    """It must not hold its nodes for nothing."""
+    (attempt.bin / "mv").write_text("#!/bin/sh\nexit 1\n")  # as on a full disk
+    (attempt.bin / "mv").chmod(0o755)
+    job = attempt.start(7)
+    assert "cannot write to" in job.communicate()[1].decode()
+    assert job.returncode == 121
+    assert attempt.ran == []
+
+
+def test_nobody_takes_over_while_slurmctld_does_not_answer(attempt: Attempt) -> None:
+    os.killpg(attempt.run(7).pid, signal.SIGKILL)
+    attempt.grow_old()
+    (attempt.folder / "down").touch()
+    second = attempt.start(8)
+    assert "job 8 waits" in said(second)
+    (attempt.folder / "down").unlink()
+    assert said(second) == "Slurm has forgotten job 7, which is dead: job 8 takes over.\n"
+
+
+def test_one_that_is_started_anew_under_its_own_id_waits_for_its_first_start(attempt: Attempt) -> None:
+    os.killpg(attempt.run(7).pid, signal.SIGKILL)
+    again = attempt.start(7)
+    assert "job 7 waits" in said(again)
+    attempt.grow_old()
+    attempt.let_end(7)
+    assert again.wait() == 3
+    assert attempt.ran == ["begin 7", "begin 7", "end 7"]
+
+
+def test_one_that_is_put_back_waits_for_nobody(attempt: Attempt) -> None:
+    os.killpg(attempt.run(7).pid, signal.SIGKILL)
+    again = attempt.start(7, SLURM_RESTART_COUNT="1")
+    attempt.let_end(7)
+    assert again.wait() == 3
+    assert again.communicate()[1] == b""
+
+
+def test_one_that_lost_its_record_while_it_was_put_back_records_no_end(attempt: Attempt) -> None:
+    """`scontrol` waits for a slurmctld that is down, and that may forget the job."""
+    (attempt.record / "checkpoint").write_text("USR1 1\n")
+    (attempt.bin / "scontrol").write_text("#!/bin/sh\ntouch asked; until [ -e refused ]; do sleep 0.05; done; exit 1\n")
+    (attempt.bin / "scontrol").chmod(0o755)
+    first = attempt.run(7)
+    first.send_signal(signal.SIGUSR1)
+    attempt.let_end(7)
+    attempt.until((attempt.folder / "asked").exists, first)
+    attempt.grow_old()
+    second = attempt.run(8)
+    (attempt.folder / "refused").touch()
+    assert first.wait() == 120
+    assert not (attempt.record / "end").exists()
+    attempt.let_end(8)
+    assert second.wait() == 3
 
 
 def test_one_that_waits_is_given_up_with_its_attempt(attempt: Attempt) -> None:
@@ -226,6 +313,6 @@ def test_the_real_slurm_knows_the_owner_that_runs(tasks: Tasks, more: dict[str, 
 def until(tasks: Tasks, command: str, answer: str, limit: float = 60) -> None:
     """Ask the head node until it answers so."""
     end = time.monotonic() + limit
-    while (said := on_head_node(tasks.address, f"{{ {command}; }} 2>&1 || true").strip()) != answer:
-        assert time.monotonic() < end, said
+    while (told := on_head_node(tasks.address, f"{{ {command}; }} 2>&1 || true").strip()) != answer:
+        assert time.monotonic() < end, told
         time.sleep(0.2)

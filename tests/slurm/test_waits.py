@@ -463,13 +463,34 @@ def test_a_job_that_failed_or_runs_is_waited_for_in_silence(tasks: Tasks, capsys
     on_head_node(tasks.address, f"scancel {running['job_id']}")
 
 
-def test_a_first_look_that_gets_no_answer_is_soon_given_up(tasks: Tasks, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("problem", [TimeoutError(), ConnectionLostError("gone"), RuntimeError("no such thing")])
+def test_a_first_look_that_fails_is_no_verdict(
+    tasks: Tasks, monkeypatch: pytest.MonkeyPatch, problem: Exception
+) -> None:
+    async def fail(*_: Any) -> None:
+        raise problem
+
     job = tasks.run("true")
-    monkeypatch.setattr(triggers, "FIRST_LOOK", 0.0)
     waiting = sensor(tasks, SlurmJobSensor, job=job)
     waiting.deferrable = True
+    monkeypatch.setattr(JobEndTrigger, "_wait", fail)
     with pytest.raises(TaskDeferred):
         waiting.execute(NOBODY)
+
+
+def test_only_a_wait_in_the_worker_cancels_when_the_worker_is_ended(
+    tasks: Tasks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker may be ended while a task has its first look; that is no reason to cancel hours of work."""
+    cancelled: list[Any] = []
+    monkeypatch.setattr("hpc.slurm.sensors.run_on_kill", cancelled.append)
+    waiting = sensor(tasks, SlurmJobSensor, job={})
+    waiting.deferrable = True
+    waiting.on_kill()
+    assert not cancelled
+    waiting.deferrable = False
+    waiting.on_kill()
+    assert cancelled
 
 
 def test_a_deferred_submission_returns_the_job_with_its_result(tasks: Tasks) -> None:

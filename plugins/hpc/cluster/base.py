@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from functools import cached_property
@@ -13,13 +14,15 @@ from hpc.cluster.install import require_installed
 from hpc.cluster.links import CloudFormationStackLink
 from hpc.cluster.stacks import Progress, Stack, Target, describe_stack, progress
 from hpc.cluster.triggers import ClusterStackTrigger
-from hpc.errors import ClusterError, DeadlineExceededError, HpcError
+from hpc.errors import ClusterError, DeadlineExceededError
 from hpc.waiting import end_of_wait, run_trigger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from airflow.sdk import Context
+
+LOG = logging.getLogger(__name__)
 
 
 class ClusterTask:
@@ -85,7 +88,8 @@ class ClusterTask:
         """Whether a stack has reached its target. What is not known is not there: the trigger asks again."""
         try:
             found = describe_stack(self.account.client("cloudformation"), stack)
-        except HpcError:
+        except Exception as error:  # whatever it is, the trigger meets it again or not
+            LOG.info("Whether %s is %s is not known, asking again: %s", stack, target, error)
             return False
         return found is not None and progress(found.status, target) is Progress.REACHED
 

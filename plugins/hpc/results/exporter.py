@@ -246,7 +246,7 @@ def hash_whole(file: IO[bytes], size: int, count: Callable[[int], None]) -> str:
 
 def hash_parts(file: IO[bytes], part_size: int, count: Callable[[int], None]) -> Tuple[str, List[str]]:
     """Return the SHA-256 of a file in hexadecimal and of its parts in base64, read once, computed by two threads."""
-    whole, blocks = hashlib.sha256(), queue.Queue(8)  # type: Any, queue.Queue[Optional[bytes]]
+    whole, blocks = hashlib.sha256(), queue.Queue(2)  # type: Any, queue.Queue[Optional[bytes]]
 
     def follow() -> None:
         for block in iter(blocks.get, None):
@@ -302,6 +302,8 @@ class Uploader:
         self.count = count
         self.stopped = stopped
         self.local = threading.local()
+        #: One for all connections: each takes a megabyte.
+        self.tls = ssl.create_default_context()
 
     def send(self, unit: Json) -> Tuple[str, bool]:
         """PUT one file or part; return its ETag, and whether S3 says that it has verified it.
@@ -367,8 +369,7 @@ class Uploader:
         cached = getattr(self.local, "connection", None)  # type: Optional[http.client.HTTPConnection]
         if cached is None or self.local.netloc != netloc:
             if scheme == "https":
-                context = ssl.create_default_context()
-                cached = http.client.HTTPSConnection(netloc, timeout=HTTP_TIMEOUT, context=context)
+                cached = http.client.HTTPSConnection(netloc, timeout=HTTP_TIMEOUT, context=self.tls)
             else:
                 cached = http.client.HTTPConnection(netloc, timeout=HTTP_TIMEOUT)
             self.local.connection, self.local.netloc = cached, netloc

@@ -109,8 +109,13 @@ class _JobSensor(_SlurmSensor):
         return SubmittedJob.from_dict(value)
 
     def on_kill(self) -> None:
-        """Cancel the job: only a task that waits in its worker (`deferrable=False`) comes here."""
-        run_on_kill(self._cancel)
+        """Cancel the job, if the task waits in its worker.
+
+        One that only has its first look there may be ended for many reasons; its job is what is waited for, and whoever
+        ends the run cancels it.
+        """
+        if not self.deferrable:
+            run_on_kill(self._cancel)
 
     def _cancel(self) -> None:
         address = head_node_of(
