@@ -36,7 +36,7 @@ RESULTS = ROOT / "benchmarks" / "results" / "lifecycle.json"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, write. Ends with 0 whether or not the targets are met: the table says it."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.lifecycle", description=__doc__)
-    parser.add_argument("--runs", type=int, nargs="*", default=[1, 10, 50], help="runs that are started at once")
+    parser.add_argument("--runs", type=int, nargs="*", default=[1, 10], help="runs that are started at once")
     parser.add_argument("--files", type=int, nargs="*", default=[1, 100, 1000], help="simulation files")
     parser.add_argument("--rounds", type=int, default=3, help="times that one run, and reading the files, are measured")
     parser.add_argument("--quick", action="store_true", help="a few files, once, no runs; write nothing")

@@ -62,8 +62,8 @@ class Run:
 
 
 def patiently(ask: Callable[[], T]) -> T:
-    """Return the answer of Airflow's API; ask again where SQLite was locked, for a minute."""
-    end = time.monotonic() + 60
+    """Return the answer of Airflow's API; ask again for ten minutes: it answers 500 once SQLite was locked for one."""
+    end = time.monotonic() + 600
     while True:
         try:
             return ask()
