@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -82,3 +82,27 @@ def connections(airflow_connections: dict[str, str], monkeypatch: pytest.MonkeyP
     """Set those connections for one test."""
     for variable, value in airflow_connections.items():
         monkeypatch.setenv(variable, value)
+
+
+MakeFileSystem = Callable[..., str]
+
+
+@pytest.fixture
+def linked_file_system(region: LocalRegion) -> Iterator[MakeFileSystem]:
+    """Return the function that makes an FSx for Lustre of a cluster, with FSx's own call, and returns its id."""
+    fsx, made = region.client("fsx"), list[str]()
+
+    def make(cluster: str, **lustre: str) -> str:
+        answer = fsx.create_file_system(
+            FileSystemType="LUSTRE",
+            StorageCapacity=1200,
+            SubnetIds=[region.compute_subnet_id],
+            LustreConfiguration=lustre,
+            Tags=[{"Key": "parallelcluster:cluster-name", "Value": cluster}],
+        )
+        made.append(answer["FileSystem"]["FileSystemId"])
+        return made[-1]
+
+    yield make
+    for file_system_id in made:
+        fsx.delete_file_system(FileSystemId=file_system_id)

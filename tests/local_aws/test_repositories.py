@@ -2,44 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from botocore.exceptions import ClientError
 
+from tests.conftest import MakeFileSystem
 from tests.local_aws.conftest import until
 
 if TYPE_CHECKING:
     from local_aws.testing import LocalRegion
 
-Make = Callable[..., str]
-
 
 @pytest.fixture
 def fsx(region: LocalRegion) -> Any:
     return region.client("fsx")
-
-
-@pytest.fixture
-def make(region: LocalRegion, fsx: Any) -> Iterator[Make]:
-    """Return the function that makes a file system of a cluster."""
-    made: list[str] = []
-
-    def make_one(cluster: str, **lustre: str) -> str:
-        answer = fsx.create_file_system(
-            FileSystemType="LUSTRE",
-            StorageCapacity=1200,
-            SubnetIds=[region.compute_subnet_id],
-            LustreConfiguration=lustre,
-            Tags=[{"Key": "parallelcluster:cluster-name", "Value": cluster}],
-        )
-        made.append(answer["FileSystem"]["FileSystemId"])
-        return made[-1]
-
-    yield make_one
-    for file_system_id in made:
-        fsx.delete_file_system(FileSystemId=file_system_id)
 
 
 def start(fsx: Any, file_system_id: str, path: str) -> str:
@@ -55,8 +32,8 @@ def task(fsx: Any, task_id: str) -> dict[str, Any]:
     return dict(found)
 
 
-def test_a_file_system_tells_its_state_and_what_it_is_linked_to(fsx: Any, make: Make) -> None:
-    file_system_id = make("nobodys", ImportPath="s3://lab", ExportPath="s3://lab/out")
+def test_a_file_system_tells_its_state_and_what_it_is_linked_to(fsx: Any, linked_file_system: MakeFileSystem) -> None:
+    file_system_id = linked_file_system("nobodys", ImportPath="s3://lab", ExportPath="s3://lab/out")
     (described,) = fsx.describe_file_systems(FileSystemIds=[file_system_id])["FileSystems"]
     link = described["LustreConfiguration"]["DataRepositoryConfiguration"]
     assert described["Lifecycle"] == "AVAILABLE"
@@ -64,15 +41,15 @@ def test_a_file_system_tells_its_state_and_what_it_is_linked_to(fsx: Any, make: 
     assert fsx.describe_data_repository_associations()["Associations"] == []
 
 
-def test_what_is_not_linked_is_not_exported(fsx: Any, make: Make) -> None:
+def test_what_is_not_linked_is_not_exported(fsx: Any, linked_file_system: MakeFileSystem) -> None:
     with pytest.raises(ClientError, match=r"BadRequest.* runs/1 is not in a data repository association"):
-        start(fsx, make("nobodys"), "runs/1")
+        start(fsx, linked_file_system("nobodys"), "runs/1")
     with pytest.raises(ClientError, match="FileSystemNotFound"):
         start(fsx, "fs-00000000", "runs/1")
 
 
-def test_a_task_that_is_over_says_how(fsx: Any, make: Make) -> None:
-    task_id = start(fsx, make("nobodys", ExportPath="s3://lab/out"), "runs/1")
+def test_a_task_that_is_over_says_how(fsx: Any, linked_file_system: MakeFileSystem) -> None:
+    task_id = start(fsx, linked_file_system("nobodys", ExportPath="s3://lab/out"), "runs/1")
     until(lambda: task(fsx, task_id)["Lifecycle"] == "FAILED")
     assert task(fsx, task_id)["Status"]["TotalCount"] == 0
     with pytest.raises(ClientError, match="DataRepositoryTaskEnded"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,6 +17,7 @@ from hpc.results.operators import ResultsToS3Operator
 from hpc.results.receipt import require_verified
 from hpc.results.repository import find_repository
 from tests.cluster.conftest import TaskInstance, config, driver, lines, site
+from tests.conftest import MakeFileSystem
 from tests.results.conftest import TaskInstance as ExportTask
 from tests.slurm.conftest import on_head_node
 
@@ -36,29 +37,9 @@ def bucket(region: LocalRegion) -> str:
     return name
 
 
-@pytest.fixture
-def linked_file_system(region: LocalRegion) -> Iterator[Callable[..., Any]]:
-    """Return the function that makes a file system of a cluster, with FSx's own call."""
-    fsx, made = region.client("fsx"), list[str]()
-
-    def make(cluster: str, **lustre: str) -> None:
-        answer = fsx.create_file_system(
-            FileSystemType="LUSTRE",
-            StorageCapacity=1200,
-            SubnetIds=[region.compute_subnet_id],
-            LustreConfiguration=lustre,
-            Tags=[{"Key": "parallelcluster:cluster-name", "Value": cluster}],
-        )
-        made.append(answer["FileSystem"]["FileSystemId"])
-
-    yield make
-    for file_system_id in made:
-        fsx.delete_file_system(FileSystemId=file_system_id)
-
-
 @pytest.mark.region
 def test_a_file_system_that_is_linked_as_a_whole_exports_below_that_prefix(
-    region: LocalRegion, linked_file_system: Callable[..., Any]
+    region: LocalRegion, linked_file_system: MakeFileSystem
 ) -> None:
     linked_file_system("old", ImportPath="s3://lab", ExportPath="s3://lab/a/b/")
     found = find_repository(region.client("fsx"), "old", "/fsx/runs/1", "/fsx")
@@ -69,7 +50,7 @@ def test_a_file_system_that_is_linked_as_a_whole_exports_below_that_prefix(
 
 @pytest.mark.region
 def test_what_is_not_linked_is_refused_before_anything_is_hashed(
-    region: LocalRegion, linked_file_system: Callable[..., Any]
+    region: LocalRegion, linked_file_system: MakeFileSystem
 ) -> None:
     fsx = region.client("fsx")
     linked_file_system("plain")
@@ -85,7 +66,7 @@ def test_what_is_not_linked_is_refused_before_anything_is_hashed(
 
 @pytest.mark.region
 def test_a_link_to_a_whole_bucket_leaves_no_room_for_a_receipt(
-    region: LocalRegion, linked_file_system: Callable[..., Any]
+    region: LocalRegion, linked_file_system: MakeFileSystem
 ) -> None:
     linked_file_system("whole", ExportPath="s3://lab")
     with pytest.raises(ConfigurationError, match=r"linked to the whole bucket lab(.|\n)*s3://lab/results"):
@@ -205,7 +186,7 @@ def test_a_linked_folder_is_exported_by_fsx_and_verified(
 def test_what_fsx_refuses_goes_the_ordinary_way(
     region: LocalRegion,
     connections: None,
-    linked_file_system: Callable[..., Any],
+    linked_file_system: MakeFileSystem,
     bucket: str,
     lines: Callable[[], str],
 ) -> None:
