@@ -121,6 +121,18 @@ def test_a_point_that_slurm_ended_has_failed(tasks: Tasks) -> None:
         waited(tasks, SlurmJobSensor, job)
 
 
+def test_a_point_that_slurm_puts_back_has_not_failed(tasks: Tasks) -> None:
+    """Slurm terminates it, which the wrapper records, and starts it again some seconds later."""
+    again = '[ "$POINT" != 2 ] || [ "${SLURM_RESTART_COUNT:-0}" != 0 ] || exec sleep 300'
+    job = tasks.submit(again, sweep={"points": POINTS})
+    until(lambda: sum("COMPLETED" in line for line in jobs_of(tasks, job["token"])) == 3)
+    until(lambda: any("RUNNING" in line for line in jobs_of(tasks, job["token"])))
+    ended = f"test -e {job['record_dir']}/ends/2=143 && echo ended || true"
+    ask_head_node(tasks.address, f"scontrol requeue {job['job_id']}_2")
+    until(lambda: ask_head_node(tasks.address, ended) == "ended\n")
+    assert waited(tasks, SlurmJobSensor, job)["succeeded"] == 4
+
+
 def test_killing_the_task_cancels_every_point(tasks: Tasks) -> None:
     operator = tasks.operator("exec sleep 300", wait_for_completion=False, sweep={"points": POINTS})
     job = operator.execute(TaskInstance().context)

@@ -502,14 +502,18 @@ def look_at_one(job: Dict[str, Any], row: Optional[List[str]]) -> Dict[str, Any]
 def look_at_array(job: Dict[str, Any], mine: List[Tuple[int, List[str]]]) -> Dict[str, Any]:
     """Return how many elements are in which state, why the others wait, and how those have ended that have.
 
-    The name of an element's record of its end is `<index>=<exit code>`: one listing tells all.
+    The name of an element's record of its end is `<index>=<exit code>`: one listing tells all. The end of one that
+    Slurm has terminated, and still has in its queue, does not stand: it is put back there, or about to be.
     """
-    ended = dict(name.split("=") for name in list_names(Path(job["record"]) / "ends") if "=" in name)
+    elements = Path(job["record"]) / "elements"
+    ended = dict(name.split("=") for name in list_names(elements.with_name("ends")) if "=" in name)
     counts: Dict[str, int] = Counter()
     reasons: Dict[str, int] = Counter()
     broken: Dict[str, str] = {}
     for offset, row in mine:
         index = str(offset + int(row[INDEX])) if row[INDEX].isdigit() else "?"
+        if index in ended and row[STATE] not in OVER and (elements / index / "terminated").exists():
+            del ended[index]
         if row[STATE] in OVER and index not in ended:
             broken[index] = row[STATE]
         elif index not in ended:
