@@ -14,7 +14,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -230,3 +232,27 @@ def test_what_threads_compute_is_counted() -> None:
     while time.thread_time() < began + 0.2:
         pass
     assert exporter.core_seconds() - before >= 0.19
+
+
+@pytest.mark.parametrize(("length", "together"), [(exporter.BLOCK, 24), (exporter.BLOCK + 1, 16)])
+def test_what_is_large_is_sent_by_fewer_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length: int, together: int
+) -> None:
+    all_in, inside, most = threading.Barrier(together), set[int](), list[int]()
+    checksum = {exporter.CHECKSUM: "="}
+    answer = SimpleNamespace(status=200, getheader=lambda name: {**checksum, "etag": "e"}[name])
+
+    def put(*_: Any) -> Any:
+        inside.add(threading.get_ident())
+        most.append(len(inside))
+        all_in.wait(30)
+        inside.discard(threading.get_ident())
+        return answer, b""
+
+    uploader = exporter.Uploader(os.fsencode(tmp_path), lambda number: None, threading.Event())
+    monkeypatch.setattr(uploader, "_put", put)
+    unit = {"path": "x", "length": length, "headers": checksum}
+    with ThreadPoolExecutor(2 * together) as pool:
+        sent = [pool.submit(uploader.send, unit) for _ in range(2 * together)]
+        assert {future.result() for future in sent} == {("e", True)}
+    assert max(most) == together if length > exporter.BLOCK else max(most) >= together

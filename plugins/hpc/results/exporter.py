@@ -47,6 +47,8 @@ HTTP_TIMEOUT = 120.0
 PROGRESS_INTERVAL = 0.5
 #: Threads that begin.
 FIRST_THREADS = 4
+#: What has more than a block is read and sent by fewer at a time: it hides its own round trips, and needs memory.
+LARGE = threading.BoundedSemaphore(16)
 #: Of a core: busier threads have nothing to wait for.
 BUSY = 0.7
 PREDECESSOR_GRACE = 20
@@ -223,7 +225,8 @@ def describe_file(root: bytes, path: str, part_size: int, count: Callable[[int],
         before = os.fstat(file.fileno())
         size = part_size_for(before.st_size, part_size)
         if before.st_size > size:
-            digest, parts = hash_parts(file, size, count)
+            with LARGE:
+                digest, parts = hash_parts(file, size, count)
         else:
             digest, parts = hash_whole(file, before.st_size, count), []
         require_same(path, os.fstat(file.fileno()), before.st_size, before.st_mtime_ns)
@@ -246,7 +249,7 @@ def hash_whole(file: IO[bytes], size: int, count: Callable[[int], None]) -> str:
 
 def hash_parts(file: IO[bytes], part_size: int, count: Callable[[int], None]) -> Tuple[str, List[str]]:
     """Return the SHA-256 of a file in hexadecimal and of its parts in base64, read once, computed by two threads."""
-    whole, blocks = hashlib.sha256(), queue.Queue(2)  # type: Any, queue.Queue[Optional[bytes]]
+    whole, blocks = hashlib.sha256(), queue.Queue(8)  # type: Any, queue.Queue[Optional[bytes]]
 
     def follow() -> None:
         for block in iter(blocks.get, None):
@@ -316,7 +319,8 @@ class Uploader:
                 raise Failure("stopped", "the export was stopped")
             sent = [0]
             try:
-                response, body = self._put(unit, sent)
+                with LARGE if unit["length"] > BLOCK else contextlib.ExitStack():
+                    response, body = self._put(unit, sent)
             except (OSError, http.client.HTTPException) as error:
                 self._forget_connection()
                 problem = f"{type(error).__name__}: {error}"
