@@ -7,11 +7,14 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow.sdk.exceptions import TaskDeferred
 from botocore.exceptions import ClientError, EndpointConnectionError
 
+from hpc.cluster.sensors import ParallelClusterSensor
 from hpc.cluster.triggers import ClusterStackTrigger, EventFeed
 
 ID = "arn:aws:cloudformation:us-east-1:123456789012:stack/demo/1"
@@ -237,3 +240,17 @@ async def test_a_deletion_does_not_repeat_the_creation() -> None:
 
     events.append(event(2, "demo", "DELETE_IN_PROGRESS", physical_id=ID))
     assert [one.status for one in await feed.read(cloudformation)] == ["DELETE_IN_PROGRESS"]
+
+
+def test_a_stack_of_which_nothing_is_known_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The trigger asks again; the task must not fail of one answer that was none."""
+
+    def garbled(*_: Any) -> None:
+        raise RuntimeError("an answer that is no XML")
+
+    monkeypatch.setattr("hpc.cluster.base.describe_stack", garbled)
+    monkeypatch.setattr(ParallelClusterSensor, "account", SimpleNamespace(client=lambda name: name))
+    waiting = ParallelClusterSensor(task_id="wait", cluster_name="life")
+    with pytest.raises(TaskDeferred) as deferred:
+        waiting.wait_for_stack("life", "DELETE_COMPLETE", "execute_complete", started=1.0)
+    assert (deferred.value.method_name, deferred.value.kwargs) == ("execute_complete", {"started": 1.0})

@@ -478,6 +478,18 @@ def test_a_first_look_that_fails_is_no_verdict(
         waiting.execute(NOBODY)
 
 
+def test_a_first_look_that_takes_too_long_is_given_up(
+    tasks: Tasks, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = tasks.run("true")
+    waiting = sensor(tasks, SlurmJobSensor, job=job)
+    waiting.deferrable = True
+    monkeypatch.setattr(triggers, "FIRST_LOOK", 0.0)
+    with pytest.raises(TaskDeferred):
+        waiting.execute(NOBODY)
+    assert "not known, waiting for it: no answer yet" in capsys.readouterr().out
+
+
 def test_only_a_wait_in_the_worker_cancels_when_the_worker_is_ended(
     tasks: Tasks, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -110,7 +110,7 @@ class SlurmTrigger(BaseTrigger):
             async with asyncio.timeout(FIRST_LOOK):
                 event = await once.result()
         except Exception as error:  # whatever it is, the wait meets it again or not
-            self.log.info("Whether all is well already is not known, waiting for it: %s", error or "no answer yet")
+            self.log.info("Whether all is well already is not known, waiting for it: %s", str(error) or "no answer yet")
             return None
         if event["status"] != "success":
             return None
