@@ -6,6 +6,7 @@ import ast
 import base64
 import fcntl
 import hashlib
+import http.server
 import json
 import os
 import signal
@@ -13,8 +14,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,6 +28,7 @@ from hypothesis import strategies as st
 from hpc.results import exporter
 from hpc.results.manifest import parse_manifest
 
+CHECKSUM = exporter.CHECKSUM
 SOURCE = Path(exporter.__file__).read_text()
 #: Holds a lock until it is ended.
 HOLDER = (
@@ -204,9 +207,7 @@ def test_a_record_that_cannot_be_made_is_said(tmp_path: Path) -> None:
     assert answer["error"]["kind"] == "launch"
 
 
-@pytest.mark.parametrize(
-    ("core_seconds", "threads"), [(lambda: 0.0, 10), (time.monotonic, exporter.FIRST_THREADS)], ids=["wait", "compute"]
-)
+@pytest.mark.parametrize(("core_seconds", "threads"), [(lambda: 0.0, 10), (time.monotonic, 4)], ids=["wait", "compute"])
 def test_more_threads_join_as_long_as_these_wait(
     monkeypatch: pytest.MonkeyPatch, core_seconds: Callable[[], float], threads: int
 ) -> None:
@@ -222,9 +223,9 @@ def test_more_threads_join_as_long_as_these_wait(
         if len(looks) > 5:
             over.set()
 
-    crew = exporter.Crew(work, 10)
-    crew.work_to_the_end(look)
-    assert (looks[0], len(crew.threads)) == (exporter.FIRST_THREADS, threads)
+    crew = exporter.Crew(work, 4, 10)
+    exporter.work_to_the_end([crew], look)
+    assert (looks[0], len(crew.threads)) == (4, threads)
 
 
 def test_what_threads_compute_is_counted() -> None:
@@ -249,10 +250,149 @@ def test_what_is_large_is_sent_by_fewer_at_a_time(
         inside.discard(threading.get_ident())
         return answer, b""
 
-    uploader = exporter.Uploader(os.fsencode(tmp_path), lambda number: None, threading.Event())
+    uploader = exporter.Uploader(os.fsencode(tmp_path), lambda number: None, threading.Event(), None)
     monkeypatch.setattr(uploader, "_put", put)
     unit = {"path": "x", "length": length, "headers": checksum}
     with ThreadPoolExecutor(2 * together) as pool:
         sent = [pool.submit(uploader.send, unit) for _ in range(2 * together)]
         assert {future.result() for future in sent} == {("e", True)}
     assert max(most) == together if length > exporter.BLOCK else max(most) >= together
+
+
+class Answers(http.server.BaseHTTPRequestHandler):
+    """Answers each PUT as the test says; `busy` counts the requests that wait for their answer."""
+
+    protocol_version = "HTTP/1.1"
+    plan: Callable[[str], int]
+    busy: set[str]
+
+    def do_PUT(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.busy.add(self.path)
+        status = self.plan(self.path)
+        self.busy.discard(self.path)
+        if not status:
+            self.close_connection = True
+            return
+        self.send_response(status)
+        for name, value in {"Content-Length": "0", "ETag": '"e"', CHECKSUM: self.headers[CHECKSUM]}.items():
+            self.send_header(name, value)
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def answering(plan: Callable[[str], int]) -> Iterator[tuple[str, set[str]]]:
+    """Run a server that answers so; yield its URL, and which requests wait for their answer."""
+    busy = set[str]()
+    handler = type("Handler", (Answers,), {"plan": staticmethod(plan), "busy": busy})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}", busy
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def small_units(folder: Path, url: str, number: int) -> list[dict[str, Any]]:
+    """Write small files and return the requests that send them."""
+    units = []
+    for index in range(number):
+        file = folder / f"{index}"
+        file.write_bytes(b"x" * 10)
+        facts = {"path": file.name, "size": 10, "mtime_ns": file.stat().st_mtime_ns, "offset": 0, "length": 10}
+        units.append({**facts, "url": f"{url}/{index}?signed", "headers": {CHECKSUM: f"sum{index}="}})
+    return units
+
+
+def test_one_thread_has_many_small_files_under_way_and_not_more(tmp_path: Path) -> None:
+    all_there = threading.Barrier(8)
+    most = list[int]()
+
+    def plan(_: str) -> int:
+        all_there.wait(30)  # nobody is answered before eight have asked
+        most.append(len(busy))
+        return 200
+
+    counted = list[int]()
+    with answering(plan) as (url, busy):
+        uploader = exporter.Uploader(os.fsencode(tmp_path), counted.append, threading.Event(), None)
+        units = small_units(tmp_path, url, 40)
+        answers = list(uploader.send_many(iter(units), 8))
+        uploader.close()
+    assert [(unit["path"], etag, ok) for unit, etag, ok in answers] == [(f"{n}", '"e"', True) for n in range(40)]
+    assert max(most) == 8
+    assert sum(counted) == 400
+
+
+@pytest.mark.parametrize("first", [0, 503], ids=["hung up", "busy"])
+def test_a_small_file_that_does_not_go_through_at_once_is_sent_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: int
+) -> None:
+    monkeypatch.setattr("random.uniform", lambda *_: 0.0)
+    asked = list[str]()
+
+    def plan(path: str) -> int:
+        asked.append(path)
+        return first if path == "/3?signed" and asked.count(path) < 3 else 200
+
+    counted = list[int]()
+    with answering(plan) as (url, _):
+        uploader = exporter.Uploader(os.fsencode(tmp_path), counted.append, threading.Event(), None)
+        answers = list(uploader.send_many(iter(small_units(tmp_path, url, 9)), 4))
+        uploader.close()
+    assert {unit["path"] for unit, _, ok in answers if ok} == {f"{n}" for n in range(9)}
+    assert asked.count("/3?signed") == 3
+    assert sum(counted) == 90
+
+
+def test_a_refused_small_file_is_asked_once_and_counts_as_not_sent(tmp_path: Path) -> None:
+    asked, counted = list[str](), list[int]()
+
+    def plan(path: str) -> int:
+        asked.append(path)
+        return 403
+
+    with answering(plan) as (url, _):
+        uploader = exporter.Uploader(os.fsencode(tmp_path), counted.append, threading.Event(), None)
+        sending = uploader.send_many(iter(small_units(tmp_path, url, 3)), 1)
+        with pytest.raises(exporter.Failure, match="S3 answered 403") as raised:
+            next(sending)
+    assert (raised.value.kind, asked, sum(counted)) == ("denied", ["/0?signed"], 0)
+
+
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [(lambda file: file.write_bytes(b"y" * 11), "changed"), (Path.unlink, "vanished")],
+    ids=["grown", "gone"],
+)
+def test_a_small_file_that_changes_before_its_turn_fails_the_export(
+    tmp_path: Path, change: Callable[[Path], object], kind: str
+) -> None:
+    def plan(path: str) -> int:
+        if path == "/0?signed":  # number 0 is under way, number 1 follows
+            change(tmp_path / "1")
+        return 200
+
+    with answering(plan) as (url, _):
+        uploader = exporter.Uploader(os.fsencode(tmp_path), lambda number: None, threading.Event(), None)
+        sending = uploader.send_many(iter(small_units(tmp_path, url, 2)), 1)
+        assert next(sending)[0]["path"] == "0"
+        with pytest.raises(exporter.Failure) as raised:
+            next(sending)
+    assert raised.value.kind == kind
+
+
+def test_a_small_file_that_grows_while_its_answer_is_awaited_fails_the_export(tmp_path: Path) -> None:
+    def plan(path: str) -> int:
+        (tmp_path / path[1:].partition("?")[0]).write_bytes(b"y" * 11)
+        return 200
+
+    with answering(plan) as (url, _):
+        uploader = exporter.Uploader(os.fsencode(tmp_path), lambda number: None, threading.Event(), None)
+        with pytest.raises(exporter.Failure, match="changed while it was exported"):
+            list(uploader.send_many(iter(small_units(tmp_path, url, 1)), 4))

@@ -5,11 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-import threading
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
-from importlib import import_module
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from mimetypes import guess_type
 from typing import Any
 
@@ -48,7 +46,7 @@ class Unit:
 
     def request(self) -> dict[str, Any]:
         """Return plain JSON for the exporter."""
-        return asdict(self)
+        return dict(vars(self))  # `asdict` would copy each value, in ten times the time
 
 
 @dataclass(frozen=True)
@@ -80,10 +78,12 @@ def results_bucket(aws_conn_id: str | None, region_name: str | None, bucket: str
         return ResultsBucket(_client_of(hook), bucket, hook.get_credentials(region_name=region_name))
 
 
-def import_early() -> None:
-    """Import what S3 takes in a thread of its own, while the task waits for something else: half a second."""
-    modules = ("airflow.providers.amazon.aws.hooks.s3", "botocore.config", "botocore.exceptions")
-    threading.Thread(target=lambda: [import_module(name) for name in modules], daemon=True).start()
+def open_early(aws_conn_id: str | None, region_name: str | None, bucket: str) -> Future[ResultsBucket]:
+    """Open a bucket in a thread of its own, while the task waits for something else: half a second, mostly imports."""
+    pool = ThreadPoolExecutor(1)
+    opening = pool.submit(results_bucket, aws_conn_id, region_name, bucket)
+    pool.shutdown(wait=False)
+    return opening
 
 
 def _hook(aws_conn_id: str | None, region_name: str | None) -> Any:

@@ -19,6 +19,7 @@ Standard library only and Python 3.6, the oldest on ParallelCluster's images (RH
 # ruff: noqa: UP006, UP035, UP045, PTH103, PTH105, PTH110, PTH111, PTH112, PTH114, PTH115, PTH116, PTH118, PTH123, PTH208
 
 import base64
+import collections
 import contextlib
 import errno
 import fcntl
@@ -30,7 +31,6 @@ import os
 import queue
 import random
 import re
-import shutil
 import signal
 import ssl
 import stat
@@ -47,6 +47,8 @@ HTTP_TIMEOUT = 120.0
 PROGRESS_INTERVAL = 0.5
 #: Threads that begin.
 FIRST_THREADS = 4
+#: Threads that send small files. Each has many requests under way: threads that wait would cost more than requests do.
+SMALL_THREADS = 2
 #: What has more than a block is read and sent by fewer at a time: it hides its own round trips, and needs memory.
 LARGE = threading.BoundedSemaphore(16)
 #: Of a core: busier threads have nothing to wait for.
@@ -297,16 +299,30 @@ def refusal(status: int, body: bytes, path: str) -> Optional[Failure]:
     return Failure("denied" if status in (401, 403) else "refused", message)
 
 
-class Uploader:
-    """Sends units of work; each thread keeps a connection of its own."""
+def require_retryable(status: int, body: bytes, path: str) -> None:
+    """Raise Failure if S3 refuses, and would again."""
+    failure = refusal(status, body, path)
+    if failure:
+        raise failure
 
-    def __init__(self, root: bytes, count: Callable[[int], None], stopped: threading.Event) -> None:
+
+def receiving(response: http.client.HTTPResponse, unit: Json) -> Tuple[str, bool]:
+    """Return the ETag of what S3 has stored, and whether it says that it has verified the SHA-256."""
+    return response.getheader("etag") or "", response.getheader(CHECKSUM) == unit["headers"][CHECKSUM]
+
+
+class Uploader:
+    """Sends units of work over connections that it keeps; each thread has its own uploader."""
+
+    def __init__(
+        self, root: bytes, count: Callable[[int], None], stopped: threading.Event, tls: Optional[ssl.SSLContext]
+    ) -> None:
         self.root = root
         self.count = count
         self.stopped = stopped
-        self.local = threading.local()
-        #: One for all connections: each takes a megabyte.
-        self.tls = ssl.create_default_context()
+        self.tls = tls
+        self.idle = []  # type: List[http.client.HTTPConnection]
+        self.place = ("", "")
 
     def send(self, unit: Json) -> Tuple[str, bool]:
         """PUT one file or part; return its ETag, and whether S3 says that it has verified it.
@@ -322,41 +338,117 @@ class Uploader:
                 with LARGE if unit["length"] > BLOCK else contextlib.ExitStack():
                     response, body = self._put(unit, sent)
             except (OSError, http.client.HTTPException) as error:
-                self._forget_connection()
+                self.count(-sent[0])
                 problem = f"{type(error).__name__}: {error}"
-            else:
-                if response.status == 200:
-                    is_verified = response.getheader(CHECKSUM) == unit["headers"][CHECKSUM]
-                    return response.getheader("etag") or "", is_verified
-                self._forget_connection()
-                failure = refusal(response.status, body, unit["path"])
-                if failure:
-                    self.count(-sent[0])
-                    raise failure
-                problem = f"answer {response.status}"
+                continue
+            if response.status == 200:
+                return receiving(response, unit)
             self.count(-sent[0])
+            problem = f"answer {response.status}"
+            require_retryable(response.status, body, unit["path"])
         raise Failure("network", f"{unit['path']} could not be sent in {ATTEMPTS} tries; the last: {problem}")
 
-    def _put(self, unit: Json, sent: List[int]) -> Tuple[http.client.HTTPResponse, bytes]:
-        scheme, _, rest = unit["url"].partition("://")
-        netloc, _, target = rest.partition("/")
-        connection = self._connection(scheme, netloc)
-        with open_result(self.root, unit["path"]) as file:
-            require_same(unit["path"], os.fstat(file.fileno()), unit["size"], unit["mtime_ns"])
-            file.seek(unit["offset"])
-            blocks = self._blocks(file, unit, sent)
-            # What fits into one block goes out together with the headers, in one packet.
-            body = b"".join(blocks) if unit["length"] <= BLOCK else blocks
-            headers = dict(unit["headers"], **{"Content-Length": str(unit["length"])})
-            # A server that refuses may answer and hang up before it has read all: its answer says why.
-            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                connection.request("PUT", "/" + target, body=body, headers=headers)
-            response = connection.getresponse()
-            answer = response, response.read(BLOCK)
-            require_same(unit["path"], os.fstat(file.fileno()), unit["size"], unit["mtime_ns"])
-        return answer
+    def send_many(self, units: Iterator[Json], most: int) -> Iterator[Tuple[Json, str, bool]]:
+        """PUT small files with up to `most` requests under way; yield each with what `send` returns.
 
-    def _blocks(self, file: IO[bytes], unit: Json, sent: List[int]) -> Iterator[bytes]:
+        What does not go through at once is sent by itself, with all of its tries.
+        """
+        under_way = collections.deque()  # type: collections.deque[Any]
+        try:
+            for unit in units:
+                under_way.append((unit, *self._begin(unit)))
+                if len(under_way) == most:
+                    yield self._end(*under_way.popleft())
+            while under_way and not self.stopped.is_set():
+                yield self._end(*under_way.popleft())
+        finally:
+            for _, file, connection in under_way:
+                file.close()
+                connection.close()
+
+    def close(self) -> None:
+        """Close all connections."""
+        while self.idle:
+            self.idle.pop().close()
+
+    def _begin(self, unit: Json) -> Tuple[IO[bytes], http.client.HTTPConnection]:
+        """Send a small file; a connection that fails is closed."""
+        file, connection = self._opened(unit), self._connection(unit)
+        try:
+            self._request(connection, file, unit, lambda number: None)
+        except (OSError, http.client.HTTPException):
+            connection.close()
+        except BaseException:
+            file.close()
+            connection.close()
+            raise
+        return file, connection
+
+    def _end(self, unit: Json, file: IO[bytes], connection: http.client.HTTPConnection) -> Tuple[Json, str, bool]:
+        with file:
+            try:
+                response, body = self._answer(connection, file, unit)
+            except (OSError, http.client.HTTPException):
+                return (unit, *self.send(unit))
+        if response.status == 200:
+            self.count(unit["length"])
+            return (unit, *receiving(response, unit))
+        require_retryable(response.status, body, unit["path"])
+        return (unit, *self.send(unit))
+
+    def _put(self, unit: Json, sent: List[int]) -> Tuple[http.client.HTTPResponse, bytes]:
+        def count(number: int) -> None:
+            sent[0] += number
+            self.count(number)
+
+        with self._opened(unit) as file:
+            connection = self._connection(unit)
+            try:
+                # A server that refuses may answer and hang up before it has read all: its answer says why.
+                with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                    self._request(connection, file, unit, count)
+            except BaseException:
+                connection.close()
+                raise
+            return self._answer(connection, file, unit)
+
+    def _opened(self, unit: Json) -> IO[bytes]:
+        file = open_result(self.root, unit["path"])
+        try:
+            require_same(unit["path"], os.fstat(file.fileno()), unit["size"], unit["mtime_ns"])
+        except BaseException:
+            file.close()
+            raise
+        return file
+
+    def _request(
+        self, connection: http.client.HTTPConnection, file: IO[bytes], unit: Json, count: Callable[[int], None]
+    ) -> None:
+        file.seek(unit["offset"])
+        blocks = self._blocks(file, unit, count)
+        # What fits into one block goes out together with the headers, in one packet.
+        body = b"".join(blocks) if unit["length"] <= BLOCK else blocks
+        headers = dict(unit["headers"], **{"Content-Length": str(unit["length"])})
+        connection.request("PUT", "/" + unit["url"].split("/", 3)[3], body=body, headers=headers)
+
+    def _answer(
+        self, connection: http.client.HTTPConnection, file: IO[bytes], unit: Json
+    ) -> Tuple[http.client.HTTPResponse, bytes]:
+        """Return the answer. The connection is kept if all went well, else closed."""
+        try:
+            response = connection.getresponse()
+            body = response.read(BLOCK)
+            require_same(unit["path"], os.fstat(file.fileno()), unit["size"], unit["mtime_ns"])
+        except BaseException:
+            connection.close()
+            raise
+        if response.status == 200:
+            self.idle.append(connection)
+        else:
+            connection.close()
+        return response, body
+
+    def _blocks(self, file: IO[bytes], unit: Json, count: Callable[[int], None]) -> Iterator[bytes]:
         left = unit["length"]
         while left:
             block = file.read(min(BLOCK, left))
@@ -366,23 +458,18 @@ class Uploader:
                 raise Failure("stopped", "the export was stopped")
             yield block
             left -= len(block)
-            sent[0] += len(block)
-            self.count(len(block))
+            count(len(block))
 
-    def _connection(self, scheme: str, netloc: str) -> http.client.HTTPConnection:
-        cached = getattr(self.local, "connection", None)  # type: Optional[http.client.HTTPConnection]
-        if cached is None or self.local.netloc != netloc:
-            if scheme == "https":
-                cached = http.client.HTTPSConnection(netloc, timeout=HTTP_TIMEOUT, context=self.tls)
-            else:
-                cached = http.client.HTTPConnection(netloc, timeout=HTTP_TIMEOUT)
-            self.local.connection, self.local.netloc = cached, netloc
-        return cached
-
-    def _forget_connection(self) -> None:
-        cached = self.local.__dict__.pop("connection", None)
-        if cached is not None:
-            cached.close()
+    def _connection(self, unit: Json) -> http.client.HTTPConnection:
+        scheme, _, netloc = unit["url"].split("/", 3)[:3]
+        if self.place != (scheme, netloc):
+            self.close()
+            self.place = (scheme, netloc)
+        if self.idle:
+            return self.idle.pop()
+        if scheme == "https:":
+            return http.client.HTTPSConnection(netloc, timeout=HTTP_TIMEOUT, context=self.tls)
+        return http.client.HTTPConnection(netloc, timeout=HTTP_TIMEOUT)
 
 
 # ------------------------------------------------------------------------------------------------ the work, detached
@@ -438,57 +525,104 @@ class Crew:
     Python runs one at a time, so each that has nothing to wait for costs the others as much as its own work.
     """
 
-    def __init__(self, work: Callable[[], None], most: int) -> None:
+    def __init__(self, work: Callable[[], None], first: int, most: int) -> None:
         self.work = work
+        self.first = first
         self.most = most
         self.threads = []  # type: List[threading.Thread]
 
     def start_some(self) -> None:
         """Let a few begin, and later as many as there are."""
-        for _ in range(min(len(self.threads) or FIRST_THREADS, self.most - len(self.threads))):
+        for _ in range(min(len(self.threads) or self.first, self.most - len(self.threads))):
             self.threads.append(threading.Thread(target=self.work, daemon=True))
             self.threads[-1].start()
 
-    def work_to_the_end(self, look: Callable[[], None]) -> None:
-        """Return when all of them have ended; call `look` now and then."""
-        self.start_some()
-        used, looked = core_seconds(), time.monotonic()
-        alive = self.threads
-        while alive:
-            alive[0].join(PROGRESS_INTERVAL)
-            look()
-            elapsed = time.monotonic() - looked
-            if elapsed >= PROGRESS_INTERVAL:
-                if core_seconds() - used < BUSY * elapsed:
-                    self.start_some()
-                used, looked = core_seconds(), time.monotonic()
-            alive = [thread for thread in self.threads if thread.is_alive()]
+    def at_work(self) -> List[threading.Thread]:
+        """Return those that have not ended."""
+        return [thread for thread in self.threads if thread.is_alive()]
 
 
-def work_through(
-    items: Iterator[Any], threads: int, work: Callable[[Any], None], progress: Progress, stopped: threading.Event
-) -> None:
-    """Do `work` on every item in up to so many threads, writing the progress meanwhile; the first failure stops all."""
-    guard = threading.Lock()
-    failures = []  # type: List[Exception]
+def work_to_the_end(crews: List[Crew], look: Callable[[], None]) -> None:
+    """Return when all threads of all crews have ended; call `look` now and then."""
+    for crew in crews:
+        crew.start_some()
+    used, looked = core_seconds(), time.monotonic()
+    alive = [thread for crew in crews for thread in crew.threads]
+    while alive:
+        alive[0].join(PROGRESS_INTERVAL)
+        look()
+        elapsed = time.monotonic() - looked
+        if elapsed >= PROGRESS_INTERVAL:
+            if core_seconds() - used < BUSY * elapsed:
+                for crew in crews:
+                    if crew.at_work():
+                        crew.start_some()
+            used, looked = core_seconds(), time.monotonic()
+        alive = [thread for crew in crews for thread in crew.at_work()]
 
-    def run() -> None:
-        while not stopped.is_set():
+
+class Stage:
+    """What several threads work on; the first failure stops all."""
+
+    def __init__(self, progress: Progress, stopped: threading.Event) -> None:
+        self.progress = progress
+        self.stopped = stopped
+        self.guard = threading.Lock()
+        self.failures = []  # type: List[Exception]
+        self.crews = []  # type: List[Crew]
+
+    def add(self, items: Iterator[Any], work: Callable[[Iterator[Any]], None], *, first: int, most: int) -> None:
+        """Let `first` threads, and up to `most`, call `work` on items that they share."""
+
+        def run() -> None:
             try:
-                with guard:
-                    item = next(items, None)
-                if item is None:
-                    return
-                work(item)
+                work(self._shared(items))
             except Exception as error:
-                failures.append(error)
-                stopped.set()
+                self.failures.append(error)
+                self.stopped.set()
 
-    Crew(run, threads).work_to_the_end(progress.write)
-    if failures:
-        raise failures[0]
-    if stopped.is_set():
-        raise Failure("stopped", "the export was stopped")
+        self.crews.append(Crew(run, first, most))
+
+    def _shared(self, items: Iterator[Any]) -> Iterator[Any]:
+        while not self.stopped.is_set():
+            with self.guard:
+                item = next(items, None)
+            if item is None:
+                return
+            yield item
+
+    def work_through(self) -> None:
+        """Return when all is done, writing the progress meanwhile. Raises the first failure."""
+        work_to_the_end(self.crews, self.progress.write)
+        if self.failures:
+            raise self.failures[0]
+        if self.stopped.is_set():
+            raise Failure("stopped", "the export was stopped")
+
+
+class Spool:
+    """Lines of JSON in a file without a name."""
+
+    def __init__(self, record: str) -> None:
+        self.file = tempfile.TemporaryFile(dir=record)  # noqa: SIM115
+        self.size = 0
+
+    def documents(self) -> Iterator[Any]:
+        """Yield what was written, from the beginning."""
+        self.file.seek(0)
+        return (json.loads(line.decode("ascii")) for line in self.file)
+
+    def fill(self, lines: Iterator[bytes]) -> None:
+        """Write lines as they are."""
+        self.file.writelines(lines)
+        self.file.flush()  # before the process is forked, which would write the rest twice
+        self.size = self.file.tell()
+
+    def __enter__(self) -> "Spool":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.file.close()
 
 
 def scan(request: Json, record: str, progress: Progress, stopped: threading.Event) -> None:
@@ -496,57 +630,76 @@ def scan(request: Json, record: str, progress: Progress, stopped: threading.Even
     directory, name = request["directory"], os.path.join(record, "manifest.jsonl")
     root = os.path.realpath(directory.encode("utf-8"))
     guard, totals = threading.Lock(), {"files": 0, "bytes": 0}
-    large = []  # type: List[Tuple[int, str]]
-    with tempfile.TemporaryFile("w+", dir=record) as small, open(name + ".partial", "w") as manifest:
+    multipart = []  # type: List[Tuple[int, str]]
+    with Spool(record) as small, Spool(record) as large, open(name + ".partial", "w") as manifest:
 
         def found(path: str, size: int) -> None:
             totals["files"] += 1
             totals["bytes"] += size
             if size > request["part_size"]:
-                large.append((size, path))
+                multipart.append((size, path))
             else:
-                small.write(json.dumps(path) + "\n")
+                (large if size > BLOCK else small).file.write(json.dumps(path).encode("ascii") + b"\n")
 
-        def describe(path: str) -> None:
-            entry = json.dumps(describe_file(root, path, request["part_size"], progress.count_bytes))
-            with guard:
-                manifest.write(entry + "\n")
-            progress.add("files_done", 1)
+        def describe(paths: Iterator[str]) -> None:
+            for path in paths:
+                entry = json.dumps(describe_file(root, path, request["part_size"], progress.count_bytes))
+                with guard:
+                    manifest.write(entry + "\n")
+                progress.add("files_done", 1)
 
         left_out = select(directory, request["patterns"], request["must_match"], found)
         progress.write(**totals)
         manifest.write(json.dumps({"directory": directory, "files": totals["files"], "left_out": left_out}) + "\n")
-        small.seek(0)
-        largest_first = (path for _, path in sorted(large, reverse=True))
-        paths = itertools.chain(largest_first, map(json.loads, small))
-        work_through(paths, request["threads"], describe, progress, stopped)
+        largest_first = [path for _, path in sorted(multipart, reverse=True)]
+        stage = Stage(progress, stopped)
+        # A small file is more Python than hashing, and Python runs one thread at a time.
+        stage.add(small.documents(), describe, first=1, most=request["threads"])
+        others = itertools.chain(largest_first, large.documents())
+        stage.add(others, describe, first=FIRST_THREADS, most=request["threads"])
+        stage.work_through()
     os.replace(name + ".partial", name)
 
 
-def upload(request: Json, units: IO[bytes], record: str, progress: Progress, stopped: threading.Event) -> None:
-    """Send every unit, a JSON line each, and note in sent.jsonl what S3 answered."""
+def upload(
+    request: Json, spools: Tuple[Spool, Spool], record: str, progress: Progress, stopped: threading.Event
+) -> None:
+    """Send every unit, and note in sent.jsonl what S3 answered."""
     progress.write(files=request["files"], bytes=request["bytes"])
     root = os.path.realpath(request["directory"].encode("utf-8"))
-    uploader, guard = Uploader(root, progress.count_bytes, stopped), threading.Lock()
+    tls, guard = ssl.create_default_context(), threading.Lock()  # one for all connections: each takes a megabyte
     waiting = {}  # type: Dict[str, int]
+    small, others = spools
+    requests = request["threads"] // (2 if request["small"] and others.size else 1)
     with open(os.path.join(record, "sent.jsonl"), "a", encoding="ascii") as sent:
 
-        def send(line: bytes) -> None:
-            unit = json.loads(line.decode("ascii"))
-            etag, is_verified = uploader.send(unit)
-            note = [unit["path"], unit["offset"], unit["headers"][CHECKSUM], etag, is_verified]
+        def note(unit: Json, etag: str, is_verified: bool) -> None:
+            line = json.dumps([unit["path"], unit["offset"], unit["headers"][CHECKSUM], etag, is_verified]) + "\n"
             with guard:
-                sent.write(json.dumps(note) + "\n")
+                sent.write(line)
                 left = waiting.pop(unit["path"], unit["units"]) - 1
                 if left:
                     waiting[unit["path"]] = left
             if not left:
                 progress.add("files_done", 1)
 
-        work_through(units, request["threads"], send, progress, stopped)
+        def send_small(units: Iterator[Json]) -> None:
+            with contextlib.closing(Uploader(root, progress.count_bytes, stopped, tls)) as uploader:
+                for answer in uploader.send_many(units, requests // SMALL_THREADS):
+                    note(*answer)
+
+        def send(units: Iterator[Json]) -> None:
+            with contextlib.closing(Uploader(root, progress.count_bytes, stopped, tls)) as uploader:
+                for unit in units:
+                    note(unit, *uploader.send(unit))
+
+        stage = Stage(progress, stopped)
+        stage.add(small.documents(), send_small, first=SMALL_THREADS, most=SMALL_THREADS)
+        stage.add(others.documents(), send, first=FIRST_THREADS, most=requests)
+        stage.work_through()
 
 
-def run_detached(request: Json, units: IO[bytes], record: str, progress: Progress) -> None:
+def run_detached(request: Json, spools: Tuple[Spool, Spool], record: str, progress: Progress) -> None:
     """Do the work, and leave its end in progress.json."""
     stopped = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopped.set())
@@ -554,7 +707,7 @@ def run_detached(request: Json, units: IO[bytes], record: str, progress: Progres
         if request["action"] == "scan":
             scan(request, record, progress, stopped)
         else:
-            upload(request, units, record, progress, stopped)
+            upload(request, spools, record, progress, stopped)
     except Failure as failure:
         progress.write(state="failed", error={"kind": failure.kind, "message": str(failure)})
     except OSError as error:
@@ -603,16 +756,17 @@ def take_lock(record: str) -> IO[str]:
     return lock
 
 
-def launch(request: Json, units: IO[bytes]) -> Json:
+def launch(request: Json, source: IO[bytes]) -> Json:
     """Start the work in a process that outlives the SSH session; it inherits the lock, and a copy of the units."""
     record = os.path.join(os.path.expanduser("~"), request["record"])
     os.makedirs(record, mode=0o700, exist_ok=True)
     lock = take_lock(record)
     progress = Progress(record, {"launch": request["launch"], "action": request["action"]})
     progress.write()
-    spool = tempfile.TemporaryFile(dir=record)  # noqa: SIM115
-    shutil.copyfileobj(units, spool, BLOCK)
-    spool.seek(0)
+    # The first lines are files so small that each goes out in one piece.
+    spools = Spool(record), Spool(record)
+    spools[0].fill(itertools.islice(source, request.get("small", 0)))
+    spools[1].fill(source)
     pid = os.fork()
     if pid == 0:
         os.setsid()
@@ -621,7 +775,7 @@ def launch(request: Json, units: IO[bytes]) -> Json:
         for standard, target in ((0, os.open(os.devnull, os.O_RDONLY)), (1, log), (2, log)):
             os.dup2(target, standard)
         try:
-            run_detached(request, spool, record, progress)
+            run_detached(request, spools, record, progress)
         except BaseException:
             traceback.print_exc()
         finally:

@@ -28,8 +28,10 @@ if TYPE_CHECKING:
 _PROGRAM = Path(__file__).with_name("exporter.py")
 #: Reads the program, then leaves the rest of standard input to it: nothing is left on the head node, nothing in `ps`.
 _BOOT = "import sys; exec(compile(sys.stdin.buffer.read(int(sys.stdin.buffer.readline())), 'exporter.py', 'exec'))"
-#: Most threads on the head node: they hide the round trips of small files. With none to hide there are few.
+#: Most requests at a time, and most threads on the head node: they hide round trips. With none to hide there are few.
 THREADS = 64
+#: Bytes of a file that is sent while the answers to many others are awaited: it is on its way with a few packets.
+SMALL = 128 << 10
 _RECORDS = ".airflow-parallelcluster/exports"
 #: Seconds that a start waits for a quick end, before the task is deferred.
 PATIENCE = 10
@@ -106,14 +108,17 @@ async def start_scan(
 
 async def start_upload(session: Session, *, record: str, directory: str, units: Sequence[Unit]) -> Launched:
     """Start sending. The signed URLs travel on standard input, a line each, and are in no file that has a name."""
+    small = [unit for unit in units if unit.length == unit.size <= SMALL]
+    others = [unit for unit in units if not unit.length == unit.size <= SMALL]
     request = {
         "action": "upload",
         "record": record,
         "directory": directory,
         "files": len({unit.path for unit in units}),
         "bytes": sum(unit.length for unit in units),
+        "small": len(small),
     }
-    return await _start(session, request, "".join(json.dumps(unit.request()) + "\n" for unit in units))
+    return await _start(session, request, "".join(json.dumps(unit.request()) + "\n" for unit in small + others))
 
 
 async def _start(session: Session, request: dict[str, Any], more: str = "") -> Launched:

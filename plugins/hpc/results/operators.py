@@ -8,6 +8,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from hpc.durations import format_duration
 from hpc.errors import ConfigurationError, DeadlineExceededError, ExportError, HpcError
 from hpc.head_node.address import HeadNodeAddress, find_head_node
 from hpc.head_node.session import KeptSession, Session, run_on_kill, run_session
-from hpc.results.bucket import ResultsBucket, Unit, import_early, results_bucket, transfer_client
+from hpc.results.bucket import ResultsBucket, Unit, open_early, results_bucket, transfer_client
 from hpc.results.gallery import is_picture, render_gallery
 from hpc.results.launch import (
     ExportProgress,
@@ -177,6 +178,7 @@ class ResultsToS3Operator(BaseOperator):
         self.waiter_max_attempts = waiter_max_attempts
         self._running: tuple[HeadNodeAddress, str] | None = None
         self._manifest: Manifest | None = None
+        self._opening: Future[ResultsBucket] | None = None
         self._opened: ResultsBucket | None = None
         self._fsx_task: str | None = None
         self._kept: KeptSession | None = None
@@ -195,7 +197,7 @@ class ResultsToS3Operator(BaseOperator):
         self.log.info("Hashing %s below %s on %s", ", ".join(patterns), self.directory, address.host)
         self._running = address, record
         must_match = succeeded and not self.may_be_missing
-        import_early()
+        self._opening = open_early(self.aws_conn_id, self.region_name or None, self.bucket)
         self._manifest = None
         with self._connection(address) as head_node:
             launched = head_node.run(lambda session: self._scan(session, record, patterns, must_match))
@@ -436,7 +438,8 @@ class ResultsToS3Operator(BaseOperator):
 
     def _open_bucket(self) -> ResultsBucket:
         if self._opened is None:
-            self._opened = results_bucket(self.aws_conn_id, self.region_name or None, self.bucket)
+            place = (self.aws_conn_id, self.region_name or None, self.bucket)
+            self._opened = self._opening.result() if self._opening else results_bucket(*place)
         return self._opened
 
     def _judge(self, address: HeadNodeAddress, record: str, stage: str, event: dict[str, Any]) -> bool:
