@@ -3,7 +3,7 @@
 Prints a table with the targets beside the figures, writes `benchmarks/results/lifecycle.json`, and puts the table into
 `docs/benchmarks.md`.
 
-**Overhead of a run.** A real Airflow and a local region run the shipped simulation `ising_2d` with a very short job.
+**Overhead of a run.** A real Airflow on PostgreSQL and a local region run the shipped simulation `ising_2d` with a very short job.
 From the seconds between *queued* and *ended* of the DAG run, as Airflow's REST API tells them, those are taken off in
 which at least one of these was at work, each second once however many were:
 
@@ -36,7 +36,7 @@ RESULTS = ROOT / "benchmarks" / "results" / "lifecycle.json"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, write. Ends with 0 whether or not the targets are met: the table says it."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.lifecycle", description=__doc__)
-    parser.add_argument("--runs", type=int, nargs="*", default=[1, 10], help="runs that are started at once")
+    parser.add_argument("--runs", type=int, nargs="*", default=[1, 10, 50], help="runs that are started at once")
     parser.add_argument("--files", type=int, nargs="*", default=[1, 100, 1000], help="simulation files")
     parser.add_argument("--rounds", type=int, default=3, help="times that one run, and reading the files, are measured")
     parser.add_argument("--quick", action="store_true", help="a few files, once, no runs; write nothing")

@@ -23,8 +23,8 @@ from benchmarks.report import Row
 from hpc.config import SIMULATIONS_DIR, load_simulation
 from hpc.lifecycle import build_dag
 from hpc.names import cluster_name
-from workshop import ROOT, region, rest
-from workshop.airflow import LocalAirflow
+from workshop import ROOT, postgres, region, rest
+from workshop.airflow import DATABASE, LocalAirflow
 from workshop.region import Region
 
 T = TypeVar("T")
@@ -145,23 +145,24 @@ class Laboratory:
 
 @contextmanager
 def open_laboratory(folder: Path) -> Iterator[Laboratory]:
-    """Start Airflow and a region below `folder`; stop both afterwards."""
+    """Start Airflow, its PostgreSQL and a region; stop all afterwards. Only the database is not below `folder`."""
     dags = folder / "dags"
     dags.mkdir(parents=True)
     for file in (ROOT / "dags").glob("*.py"):
         (dags / file.name).symlink_to(file)
     write_empty_dags(dags)
-    server = LocalAirflow(folder / "airflow", SETTINGS, dags=dags)
-    try:
-        server.start()
-        account = region.up(folder / "region")
-        server.wait_until_ready([SIMULATION, *PEERS])
-        server.connect(account)
-        with PclusterWatch() as watch:
-            yield Laboratory(server, account, watch)
-    finally:
-        server.stop()
-        region.down(folder / "region")
+    with postgres.running() as database:
+        server = LocalAirflow(folder / "airflow", SETTINGS | {DATABASE: database}, dags=dags)
+        try:
+            server.start()
+            account = region.up(folder / "region")
+            server.wait_until_ready([SIMULATION, *PEERS])
+            server.connect(account)
+            with PclusterWatch() as watch:
+                yield Laboratory(server, account, watch)
+        finally:
+            server.stop()
+            region.down(folder / "region")
 
 
 def write_empty_dags(folder: Path) -> None:

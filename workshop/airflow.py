@@ -1,4 +1,4 @@
-"""An Airflow of one's own below one directory: SQLite, the local executor, and the four components as processes.
+"""An Airflow of one's own below one directory: SQLite or another database, the local executor, and the four components as processes.
 
 `airflow standalone` does the same for people, but SIGTERM leaves its components running. Here each is a recorded
 session (`workshop.processes`), so stopping leaves nothing, also for the next run after a SIGKILL.
@@ -20,11 +20,12 @@ from pathlib import Path
 from airflow_client.client import ApiClient
 
 from workshop import ROOT, processes, rest
-from workshop.database import provide_database
+from workshop.database import migrate, provide_database
 from workshop.region import Region
 
 PROCESS = "airflow"
 USER = "admin"
+DATABASE = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
 #: Seconds until all components must have answered; about 15 on two cores, more when something else runs.
 START_LIMIT = 180.0
 
@@ -50,6 +51,8 @@ class Access:
 
 class LocalAirflow:
     """Airflow below `directory`; `settings` adds to its environment, for example `AIRFLOW__CORE__PARALLELISM`.
+
+    The tables of another database than the SQLite file are made there when it starts.
 
     With `revive`, a component that ends is started again; without, all end with it.
     """
@@ -78,7 +81,10 @@ class LocalAirflow:
         if processes.is_running(PROCESS, self.directory):
             return
         self.stop()
-        provide_database(self.directory / "airflow.db")
+        if self.environment[DATABASE].startswith("sqlite:"):
+            provide_database(self.directory / "airflow.db")
+        else:
+            migrate(self.environment)
         passwords = self.directory / "simple_auth_manager_passwords.json.generated"
         passwords.write_text(json.dumps({USER: self.access.password}))
         passwords.chmod(0o600)
@@ -161,7 +167,7 @@ def component_environment(directory: Path, access: Access, dags: Path, plugins: 
         "AIRFLOW__CORE__FERNET_KEY": access.fernet_key,
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{access.url}/execution/",
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{directory}/airflow.db?timeout=60",
+        DATABASE: f"sqlite:///{directory}/airflow.db?timeout=60",
         "AIRFLOW__API__HOST": "127.0.0.1",
         "AIRFLOW__API__PORT": str(access.port),
         "AIRFLOW__API__BASE_URL": access.url,

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
@@ -42,14 +43,19 @@ def migrated_database() -> Path:
 
 
 def _migrate(file: Path, home: Path) -> None:
-    environment = os.environ | {"AIRFLOW_HOME": str(home), "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{file}"}
+    conn = f"sqlite:///{file}"
+    migrate(os.environ | {"AIRFLOW_HOME": str(home), "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": conn})
+    with closing(connect(file)) as database:
+        # Readers then do not wait for writers: four components share the file.
+        database.execute("PRAGMA journal_mode=WAL")
+
+
+def migrate(environment: Mapping[str, str]) -> None:
+    """Make the tables in the database of this environment. Raises MigrationError."""
     command = [str(Path(sys.executable).with_name("airflow")), "db", "migrate"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise MigrationError(f"{done.stdout[-2000:]}{done.stderr[-2000:]}")
-    with closing(connect(file)) as database:
-        # Readers then do not wait for writers: four components share the file.
-        database.execute("PRAGMA journal_mode=WAL")
 
 
 if __name__ == "__main__":

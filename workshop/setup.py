@@ -34,7 +34,10 @@ NO_CHROMIUM = (
     "  .local/venvs/airflow/bin/python -m pytest -p workshop.marks -m 'not browser'"
 )
 #: What these packages start by themselves on a whole machine, and we do not want: package, service.
-SERVICES = {"slurmctld": "slurmctld", "slurmd": "slurmd", "munge": "munge", "openssh-server": "ssh"}
+SERVICES = {
+    **{name: name for name in ("slurmctld", "slurmd", "munge", "postgresql")},
+    "openssh-server": "ssh",
+}
 
 TOOLS = LOCAL / "tools"
 UV = TOOLS / "bin" / "uv"
