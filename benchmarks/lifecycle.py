@@ -3,7 +3,7 @@
 Prints a table with the targets beside the figures, writes `benchmarks/results/lifecycle.json`, and puts the table into
 `docs/benchmarks.md`.
 
-**Overhead of a run.** A real Airflow on PostgreSQL and a local region run the shipped simulation `ising_2d` with a very short job.
+**Overhead of a run.** A real Airflow on PostgreSQL and a local region run the shipped `ising_2d` with a very short job.
 From the seconds between *queued* and *ended* of the DAG run, as Airflow's REST API tells them, those are taken off in
 which at least one of these was at work, each second once however many were:
 

@@ -26,7 +26,7 @@ PARALLEL, PART = 64, 64
 #: Seconds between two looks at the memory.
 LOOK = 0.05
 #: By this the exporter is known in the list of processes.
-EXPORTER = b"exporter.py"
+EXPORTER = b"the exporter's"
 
 
 @dataclass(frozen=True)

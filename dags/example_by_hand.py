@@ -8,9 +8,9 @@ What a simulation's YAML file adds to this is described in docs/adding-a-simulat
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, Param
 
+from hpc.cluster.delete_operator import ParallelClusterDeleteOperator
 from hpc.cluster.operators import (
     ParallelClusterCreateOperator,
-    ParallelClusterDeleteOperator,
     ParallelClusterInstallOperator,
     ParallelClusterVerifyOperator,
     RenderClusterConfigOperator,

@@ -1,4 +1,4 @@
-"""An Airflow of one's own below one directory: SQLite or another database, the local executor, and the four components as processes.
+"""An Airflow of one's own below one directory: SQLite or another database, the local executor, four components.
 
 `airflow standalone` does the same for people, but SIGTERM leaves its components running. Here each is a recorded
 session (`workshop.processes`), so stopping leaves nothing, also for the next run after a SIGKILL.

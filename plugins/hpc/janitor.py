@@ -17,8 +17,9 @@ from airflow.sdk.exceptions import AirflowSkipException
 from hpc import names, retries
 from hpc.cluster.abandoned import Sighting, Verdict, find_ours, judge, judge_shared, state_of
 from hpc.cluster.account import Account
+from hpc.cluster.delete_operator import ParallelClusterDeleteOperator
 from hpc.cluster.leftovers import find_leftovers
-from hpc.cluster.operators import ParallelClusterDeleteOperator, ParallelClusterInstallOperator
+from hpc.cluster.operators import ParallelClusterInstallOperator
 from hpc.cluster.pool import claim, held, release
 from hpc.config import SimulationConfig
 from hpc.errors import RunFailedError

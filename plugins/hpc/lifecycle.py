@@ -25,12 +25,12 @@ from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
 from airflow.sdk.definitions.param import ParamsDict
 
 from hpc import deadline, names, retries
+from hpc.cluster.delete_operator import ParallelClusterDeleteOperator
 from hpc.cluster.fleet import start_compute_fleet
 from hpc.cluster.history import cluster_history
 from hpc.cluster.hold import HoldClusterOperator
 from hpc.cluster.operators import (
     ParallelClusterCreateOperator,
-    ParallelClusterDeleteOperator,
     ParallelClusterInstallOperator,
     ParallelClusterVerifyOperator,
     RenderClusterConfigOperator,
@@ -55,7 +55,8 @@ from hpc.notify import Teller
 from hpc.parameters import parameter_schema
 from hpc.problems import did_you_mean
 from hpc.report import RUN_FAILED, RunReportOperator, describe_simulation
-from hpc.results.operators import ResultsOnPremisesOperator, ResultsToS3Operator
+from hpc.results.on_premises_operator import ResultsOnPremisesOperator
+from hpc.results.operators import ResultsToS3Operator
 from hpc.site import airflow_url, site
 from hpc.slurm.operators import SlurmJobOperator
 from hpc.slurm.sensors import SlurmAllocationSensor, SlurmJobSensor, SlurmQueueEmptySensor

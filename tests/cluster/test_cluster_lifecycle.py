@@ -11,12 +11,12 @@ import pytest
 import yaml
 
 from hpc import errors
+from hpc.cluster.delete_operator import ParallelClusterDeleteOperator
 from hpc.cluster.fleet import start_compute_fleet
 from hpc.cluster.install import HOME_VARIABLE, Environment
 from hpc.cluster.leftovers import find_leftovers
 from hpc.cluster.operators import (
     ParallelClusterCreateOperator,
-    ParallelClusterDeleteOperator,
     ParallelClusterInstallOperator,
     ParallelClusterVerifyOperator,
     RenderClusterConfigOperator,

@@ -11,9 +11,9 @@ from botocore.exceptions import ClientError
 
 from hpc import errors
 from hpc.cluster import removal
+from hpc.cluster.delete_operator import ParallelClusterDeleteOperator
 from hpc.cluster.install import HOME_VARIABLE
 from hpc.cluster.leftovers import LOOKS, TAG, Wanted, find_kept, find_leftovers
-from hpc.cluster.operators import ParallelClusterDeleteOperator
 
 if TYPE_CHECKING:
     from local_aws.testing import LocalRegion

@@ -25,11 +25,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpc.results import exporter
+from hpc.results import launch
+from hpc.results.exporter import files, s3, work
 from hpc.results.manifest import parse_manifest
 
-CHECKSUM = exporter.CHECKSUM
-SOURCE = Path(exporter.__file__).read_text()
+CHECKSUM = s3.CHECKSUM
 #: Holds a lock until it is ended.
 HOLDER = (
     "import fcntl, signal, sys; lock = open(sys.argv[1], 'a'); fcntl.flock(lock, fcntl.LOCK_EX); print(flush=True);"
@@ -37,13 +37,17 @@ HOLDER = (
 )
 
 
-def test_is_of_python_3_6_and_imports_nothing_of_ours() -> None:
-    tree = ast.parse(SOURCE, feature_version=(3, 6))
-    imported = {
-        name.name.partition(".")[0] for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names
-    }
-    assert imported <= set(sys.stdlib_module_names)
-    assert "annotations" not in SOURCE, "from __future__ import annotations is of Python 3.7"
+def test_is_of_python_3_6_and_imports_nothing_of_ours_but_what_is_sent_before() -> None:
+    sent = list[str]()
+    for name, source in launch.program():
+        for node in ast.walk(ast.parse(source, feature_version=(3, 6))):
+            imported = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            imported += [str(node.module)] if isinstance(node, ast.ImportFrom) else []
+            assert [module for module in imported if module.partition(".")[0] not in sys.stdlib_module_names] == [
+                module for module in imported if module in sent
+            ]
+        assert "annotations" not in source, "from __future__ import annotations is of Python 3.7"
+        sent.append(name)
 
 
 @pytest.mark.parametrize(
@@ -65,14 +69,14 @@ def test_is_of_python_3_6_and_imports_nothing_of_ours() -> None:
     ],
 )
 def test_globs(pattern: str, matching: list[str], other: list[str]) -> None:
-    regex = exporter.translate(pattern)
+    regex = files.translate(pattern)
     assert [name for name in matching if not regex.match(name)] == []
     assert [name for name in other if regex.match(name)] == []
 
 
 @given(st.text(alphabet="ab*?[]!-\\/.", min_size=1, max_size=12))
 def test_no_glob_is_a_broken_expression(pattern: str) -> None:
-    exporter.translate(pattern).match("a/b")
+    files.translate(pattern).match("a/b")
 
 
 @pytest.mark.parametrize(
@@ -93,7 +97,7 @@ def test_no_glob_is_a_broken_expression(pattern: str) -> None:
     ],
 )
 def test_what_s3_says(status: int, body: bytes, kind: str | None) -> None:
-    failure = exporter.refusal(status, body, "a.dat")
+    failure = s3.refusal(status, body, "a.dat")
     assert (failure and failure.kind) == kind
 
 
@@ -102,7 +106,7 @@ def test_hashes_of_parts(tmp_path: Path, size: int) -> None:
     data = os.urandom(size)
     (tmp_path / "a").write_bytes(data)
     counted: list[int] = []
-    entry = exporter.describe_file(os.fsencode(tmp_path.resolve()), "a", 10, counted.append)
+    entry = files.describe_file(os.fsencode(tmp_path.resolve()), "a", 10, counted.append)
     assert entry["sha256"] == hashlib.sha256(data).hexdigest()
     assert sum(counted) == size
     pieces = [data[start : start + 10] for start in range(0, size, 10)] if size > 10 else []
@@ -111,9 +115,9 @@ def test_hashes_of_parts(tmp_path: Path, size: int) -> None:
 
 @pytest.mark.parametrize("size", [0, 1 << 30, 640 << 30, 641 << 30, 5 << 40])
 def test_no_file_has_more_than_ten_thousand_parts(size: int) -> None:
-    part = exporter.part_size_for(size, 64 << 20)
-    assert -(-size // part) <= exporter.MAX_PARTS
-    assert part == 64 << 20 or size > part * exporter.MAX_PARTS * 0.9
+    part = files.part_size_for(size, 64 << 20)
+    assert -(-size // part) <= files.MAX_PARTS
+    assert part == 64 << 20 or size > part * files.MAX_PARTS * 0.9
 
 
 def request(tmp_path: Path, **more: Any) -> dict[str, Any]:
@@ -138,7 +142,7 @@ def test_what_a_failed_job_did_not_write_is_left_out(tmp_path: Path) -> None:
     found: list[tuple[str, int]] = []
 
     def select(folder: Path, patterns: list[str], must_match: bool) -> list[dict[str, Any]]:
-        left_out: list[dict[str, Any]] = exporter.select(
+        left_out: list[dict[str, Any]] = files.select(
             str(folder), patterns, must_match, lambda path, size: found.append((path, size))
         )
         return left_out
@@ -147,9 +151,9 @@ def test_what_a_failed_job_did_not_write_is_left_out(tmp_path: Path) -> None:
     assert select(run, ["*.log", "*.csv"], False) == nothing
     assert found == [("job.1.log", 18)]
     assert select(tmp_path / "never_made", ["*.csv"], False) == nothing
-    with pytest.raises(exporter.Failure, match="there is no folder"):
+    with pytest.raises(files.Failure, match="there is no folder"):
         select(tmp_path / "never_made", ["*.log"], True)
-    with pytest.raises(exporter.Failure, match=r"no file below .* matches '\*.csv'"):
+    with pytest.raises(files.Failure, match=r"no file below .* matches '\*.csv'"):
         select(run, ["*.log", "*.csv"], True)
 
 
@@ -161,16 +165,17 @@ def test_what_became_a_link_out_of_the_folder_is_not_read(tmp_path: Path) -> Non
     (root / "link").symlink_to("inside")
     (root / "out").symlink_to(tmp_path / "secret")
     (root / "folder").symlink_to(tmp_path)
-    with exporter.open_result(os.fsencode(root.resolve()), "link") as file:
+    with files.open_result(os.fsencode(root.resolve()), "link") as file:
         assert file.read() == b"mine"
     for path in ("out", "folder/secret"):
-        with pytest.raises(exporter.Failure, match="became a link that leads out of the folder"):
-            exporter.open_result(os.fsencode(root.resolve()), path)
+        with pytest.raises(files.Failure, match="became a link that leads out of the folder"):
+            files.open_result(os.fsencode(root.resolve()), path)
 
 
 def start(document: dict[str, Any]) -> dict[str, Any]:
+    sent = f"{json.dumps(launch.program())}\n{json.dumps(document)}\n"
     ended = subprocess.run(
-        [sys.executable, exporter.__file__], input=json.dumps(document).encode(), stdout=subprocess.PIPE, check=True
+        [sys.executable, "-c", launch.BOOT], input=sent.encode(), stdout=subprocess.PIPE, check=True, cwd="/"
     )
     answer: dict[str, Any] = json.loads(ended.stdout)
     return answer
@@ -211,11 +216,11 @@ def test_a_record_that_cannot_be_made_is_said(tmp_path: Path) -> None:
 def test_more_threads_join_as_long_as_these_wait(
     monkeypatch: pytest.MonkeyPatch, core_seconds: Callable[[], float], threads: int
 ) -> None:
-    monkeypatch.setattr(exporter, "PROGRESS_INTERVAL", 0.1)
-    monkeypatch.setattr(exporter, "core_seconds", core_seconds)
+    monkeypatch.setattr(work, "PROGRESS_INTERVAL", 0.1)
+    monkeypatch.setattr(work, "core_seconds", core_seconds)
     over, looks = threading.Event(), list[int]()
 
-    def work() -> None:
+    def wait() -> None:
         over.wait()
 
     def look() -> None:
@@ -223,24 +228,24 @@ def test_more_threads_join_as_long_as_these_wait(
         if len(looks) > 5:
             over.set()
 
-    crew = exporter.Crew(work, 4, 10)
-    exporter.work_to_the_end([crew], look)
+    crew = work.Crew(wait, 4, 10)
+    work.work_to_the_end([crew], look)
     assert (looks[0], len(crew.threads)) == (4, threads)
 
 
 def test_what_threads_compute_is_counted() -> None:
-    before, began = exporter.core_seconds(), time.thread_time()
+    before, began = work.core_seconds(), time.thread_time()
     while time.thread_time() < began + 0.2:
         pass
-    assert exporter.core_seconds() - before >= 0.19
+    assert work.core_seconds() - before >= 0.19
 
 
-@pytest.mark.parametrize(("length", "together"), [(exporter.BLOCK, 24), (exporter.BLOCK + 1, 16)])
+@pytest.mark.parametrize(("length", "together"), [(files.BLOCK, 24), (files.BLOCK + 1, 16)])
 def test_what_is_large_is_sent_by_fewer_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length: int, together: int
 ) -> None:
     all_in, inside, most = threading.Barrier(together), set[int](), list[int]()
-    checksum = {exporter.CHECKSUM: "="}
+    checksum = {s3.CHECKSUM: "="}
     answer = SimpleNamespace(status=200, getheader=lambda name: {**checksum, "etag": "e"}[name])
 
     def put(*_: Any) -> Any:
@@ -250,13 +255,13 @@ def test_what_is_large_is_sent_by_fewer_at_a_time(
         inside.discard(threading.get_ident())
         return answer, b""
 
-    uploader = exporter.Uploader(os.fsencode(tmp_path), lambda number: None, threading.Event(), None)
+    uploader = s3.Uploader(os.fsencode(tmp_path), lambda number: None, threading.Event(), None)
     monkeypatch.setattr(uploader, "_put", put)
     unit = {"path": "x", "length": length, "headers": checksum}
     with ThreadPoolExecutor(2 * together) as pool:
         sent = [pool.submit(uploader.send, unit) for _ in range(2 * together)]
         assert {future.result() for future in sent} == {("e", True)}
-    assert max(most) == together if length > exporter.BLOCK else max(most) >= together
+    assert max(most) == together if length > files.BLOCK else max(most) >= together
 
 
 class Answers(http.server.BaseHTTPRequestHandler):
@@ -320,7 +325,7 @@ def test_one_thread_has_many_small_files_under_way_and_not_more(tmp_path: Path) 
 
     counted = list[int]()
     with answering(plan) as (url, busy):
-        uploader = exporter.Uploader(os.fsencode(tmp_path), counted.append, threading.Event(), None)
+        uploader = s3.Uploader(os.fsencode(tmp_path), counted.append, threading.Event(), None)
         units = small_units(tmp_path, url, 40)
         answers = list(uploader.send_many(iter(units), 8))
         uploader.close()
@@ -342,7 +347,7 @@ def test_a_small_file_that_does_not_go_through_at_once_is_sent_again(
 
     counted = list[int]()
     with answering(plan) as (url, _):
-        uploader = exporter.Uploader(os.fsencode(tmp_path), counted.append, threading.Event(), None)
+        uploader = s3.Uploader(os.fsencode(tmp_path), counted.append, threading.Event(), None)
         answers = list(uploader.send_many(iter(small_units(tmp_path, url, 9)), 4))
         uploader.close()
     assert {unit["path"] for unit, _, ok in answers if ok} == {f"{n}" for n in range(9)}
@@ -358,9 +363,9 @@ def test_a_refused_small_file_is_asked_once_and_counts_as_not_sent(tmp_path: Pat
         return 403
 
     with answering(plan) as (url, _):
-        uploader = exporter.Uploader(os.fsencode(tmp_path), counted.append, threading.Event(), None)
+        uploader = s3.Uploader(os.fsencode(tmp_path), counted.append, threading.Event(), None)
         sending = uploader.send_many(iter(small_units(tmp_path, url, 3)), 1)
-        with pytest.raises(exporter.Failure, match="S3 answered 403") as raised:
+        with pytest.raises(files.Failure, match="S3 answered 403") as raised:
             next(sending)
     assert (raised.value.kind, asked, sum(counted)) == ("denied", ["/0?signed"], 0)
 
@@ -379,10 +384,10 @@ def test_a_small_file_that_changes_before_its_turn_fails_the_export(
         return 200
 
     with answering(plan) as (url, _):
-        uploader = exporter.Uploader(os.fsencode(tmp_path), lambda number: None, threading.Event(), None)
+        uploader = s3.Uploader(os.fsencode(tmp_path), lambda number: None, threading.Event(), None)
         sending = uploader.send_many(iter(small_units(tmp_path, url, 2)), 1)
         assert next(sending)[0]["path"] == "0"
-        with pytest.raises(exporter.Failure) as raised:
+        with pytest.raises(files.Failure) as raised:
             next(sending)
     assert raised.value.kind == kind
 
@@ -393,6 +398,6 @@ def test_a_small_file_that_grows_while_its_answer_is_awaited_fails_the_export(tm
         return 200
 
     with answering(plan) as (url, _):
-        uploader = exporter.Uploader(os.fsencode(tmp_path), lambda number: None, threading.Event(), None)
-        with pytest.raises(exporter.Failure, match="changed while it was exported"):
+        uploader = s3.Uploader(os.fsencode(tmp_path), lambda number: None, threading.Event(), None)
+        with pytest.raises(files.Failure, match="changed while it was exported"):
             list(uploader.send_many(iter(small_units(tmp_path, url, 1)), 4))

@@ -22,7 +22,7 @@ from hpc.errors import (
 )
 from hpc.results.bucket import BLOCK
 from hpc.results.on_premises import SIDECAR
-from hpc.results.operators import ResultsOnPremisesOperator
+from hpc.results.on_premises_operator import ResultsOnPremisesOperator
 from hpc.results.receipt import Receipt, make_receipt
 from tests.head_node.conftest import Sshd
 from tests.results.strict_s3 import StrictS3

@@ -8,7 +8,6 @@ import json
 import os
 import re
 import signal
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,7 +21,7 @@ from hpc.errors import (
     PermissionDeniedError,
     ReceiptMismatchError,
 )
-from hpc.results import exporter
+from hpc.results import launch
 from hpc.results.receipt import load_receipt
 from hpc.results.triggers import ResultsExportTrigger
 from tests.results.conftest import Export, set_aws_connection
@@ -325,12 +324,11 @@ def test_empty_files_arrive(export: Export, s3: Any) -> None:
 
 
 def test_s3_out_of_reach_of_the_head_node_is_a_lost_connection(
-    export: Export, aws: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+    export: Export, aws: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     export.write("a", "x")
-    program = tmp_path / "impatient.py"
-    program.write_text(Path(exporter.__file__).read_text().replace("ATTEMPTS = 6", "ATTEMPTS = 2"))
-    monkeypatch.setattr("hpc.results.launch._PROGRAM", program)
+    impatient = [(name, source.replace("ATTEMPTS = 6", "ATTEMPTS = 2")) for name, source in launch.program()]
+    monkeypatch.setattr("hpc.results.launch.program", lambda: impatient)
     real = "hpc.results.signing.UrlSigner.put"
     monkeypatch.setattr(real, lambda *_, **__: "http://127.0.0.1:9/nobody?here")
     with pytest.raises(ConnectionLostError, match="could not be sent in 2 tries"):

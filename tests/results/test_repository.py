@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from hpc.cluster.operators import ParallelClusterCreateOperator, ParallelClusterDeleteOperator
+from hpc.cluster.delete_operator import ParallelClusterDeleteOperator
+from hpc.cluster.operators import ParallelClusterCreateOperator
 from hpc.errors import ConfigurationError, DeadlineExceededError, ExportError
 from hpc.head_node.address import find_head_node
 from hpc.results import operators

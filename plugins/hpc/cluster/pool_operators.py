@@ -16,7 +16,8 @@ from hpc.cluster import leftovers, template
 from hpc.cluster.account import Account
 from hpc.cluster.base import ClusterTask
 from hpc.cluster.decision import Action, decide_creation, require_same_owner
-from hpc.cluster.operators import ParallelClusterCreateOperator, ParallelClusterDeleteOperator
+from hpc.cluster.delete_operator import ParallelClusterDeleteOperator
+from hpc.cluster.operators import ParallelClusterCreateOperator
 from hpc.cluster.pool import Lease, Pool, PoolStore, begin_deletion, deletion_done, join, leave, renew
 from hpc.cluster.pool_trigger import PoolIdleTrigger
 from hpc.cluster.sensors import diagnose

@@ -19,15 +19,21 @@ from hpc.errors import (
     PermissionDeniedError,
 )
 from hpc.head_node.shell import quote
+from hpc.results import exporter
 from hpc.results.manifest import Manifest, Sent, parse_manifest, parse_sent
 
 if TYPE_CHECKING:
     from hpc.head_node.session import Session
     from hpc.results.bucket import Unit
 
-_PROGRAM = Path(__file__).with_name("exporter.py")
-#: Reads the program, then leaves the rest of standard input to it: nothing is left on the head node, nothing in `ps`.
-_BOOT = "import sys; exec(compile(sys.stdin.buffer.read(int(sys.stdin.buffer.readline())), 'exporter.py', 'exec'))"
+#: The modules of the program, each after those that it imports; the last has `main`.
+_MODULES = ("files", "s3", "work", "program")
+#: Reads the modules, then leaves the rest of standard input to them: nothing is left on the head node, nothing in `ps`.
+BOOT = """import json, sys, types
+for name, source in json.loads(sys.stdin.buffer.readline().decode()):
+    module = sys.modules[name] = types.ModuleType(name)
+    exec(compile(source, name + '.py', 'exec'), module.__dict__)
+module.main()  # the exporter's"""
 #: Most requests at a time, and most threads on the head node: they hide round trips. With none to hide there are few.
 THREADS = 64
 #: Bytes of a file that is sent while the answers to many others are awaited: it is on its way with a few packets.
@@ -123,16 +129,21 @@ async def start_upload(session: Session, *, record: str, directory: str, units: 
 
 async def _start(session: Session, request: dict[str, Any], more: str = "") -> Launched:
     launch = secrets.token_hex(8)
-    program = _PROGRAM.read_bytes()
     data = json.dumps({**request, "launch": launch, "threads": THREADS, "patience": PATIENCE}) + "\n" + more
     completed = await session.run(
-        quote(["python3", "-c", _BOOT]), input=b"%d\n" % len(program) + program + data.encode(), timeout=180
+        quote(["python3", "-c", BOOT]), input=f"{json.dumps(program())}\n{data}".encode(), timeout=180
     )
     answer = json.loads(completed.stdout)
     if problem := answer.get("error"):
         raise error_of(problem["kind"], f"the export could not start: {problem['message']}")
     last = answer["progress"]
     return Launched(answer["record"], launch, last and _read_progress(last, launch, is_running=False))
+
+
+def program() -> list[tuple[str, str]]:
+    """Return names and sources of the modules that are sent, in the order in which they can be imported."""
+    folder = Path(exporter.__file__).parent
+    return [(f"{exporter.__name__}.{name}", (folder / f"{name}.py").read_text(encoding="utf-8")) for name in _MODULES]
 
 
 async def read_manifest(session: Session, record: str) -> Manifest:
