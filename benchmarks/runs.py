@@ -62,12 +62,13 @@ class Run:
 
 
 def patiently(ask: Callable[[], T]) -> T:
-    """Return the answer of Airflow's API; ask again for ten minutes: it answers 500 once SQLite was locked for one."""
+    """Return the answer of Airflow's API; if it is an error of its own, tell it, and ask again for ten minutes."""
     end = time.monotonic() + 600
     while True:
         try:
             return ask()
-        except ServiceException:
+        except ServiceException as error:
+            print(f"Airflow's API answered {error.status}", flush=True)
             if time.monotonic() > end:
                 raise
             time.sleep(0.5)

@@ -46,17 +46,20 @@ def running() -> Iterator[str]:
                 yield f"postgresql+psycopg2://{USER}:{password}@127.0.0.1:{port}/postgres"
             finally:
                 server.send_signal(signal.SIGINT)  # clients are cut off, the data are written
-                server.wait(PATIENCE)
+                try:
+                    server.wait(PATIENCE)
+                except subprocess.TimeoutExpired:
+                    server.kill()
     finally:
         shutil.rmtree(folder)
 
 
 def _programs() -> Path:
     """Return the folder of the newest server's programs, which Debian keeps out of the PATH."""
-    root = Path("/usr/lib/postgresql")
-    if not any(root.glob("*/bin/initdb")):
+    root, server = Path("/usr/lib/postgresql"), "*/bin/initdb"
+    if not any(root.glob(server)):
         setup.install_packages([PACKAGE])
-    return max(root.glob("*/bin"), key=lambda folder: int(folder.parent.name))
+    return max(root.glob(server), key=lambda program: int(program.parts[-3])).parent
 
 
 def _make_cluster(programs: Path, folder: Path, password: str) -> None:
@@ -78,7 +81,10 @@ def _server(programs: Path, folder: Path, port: int, log: Any) -> subprocess.Pop
     settings = {"listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": "", "max_connections": 200}
     options = [f"-c{name}={value}" for name, value in settings.items()]
     command = [str(programs / "postgres"), "-D", str(folder / "data"), *options]
-    return subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **_owner())
+    # A session of its own: who presses Ctrl-C wants Airflow to end first.
+    return subprocess.Popen(
+        command, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, **_owner()
+    )
 
 
 def _owner() -> dict[str, Any]:

@@ -6,6 +6,7 @@ import ast
 import base64
 import fcntl
 import hashlib
+import http.client
 import http.server
 import json
 import os
@@ -37,6 +38,24 @@ HOLDER = (
 )
 
 
+def annotations_of_later_pythons(source: str) -> list[str]:
+    """Return annotations such as `a | b` and `list[int]`: 3.6 reads them, and fails where it evaluates them."""
+    annotations = list[ast.expr]()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.AnnAssign | ast.arg) and node.annotation:
+            annotations.append(node.annotation)
+        if isinstance(node, ast.FunctionDef) and node.returns:
+            annotations.append(node.returns)
+    parts = [part for annotation in annotations for part in ast.walk(annotation)]
+    late = [part for part in parts if isinstance(part, ast.BinOp)]
+    late += [
+        part
+        for part in parts
+        if isinstance(part, ast.Subscript) and not (isinstance(part.value, ast.Name) and part.value.id[0].isupper())
+    ]
+    return [ast.unparse(part) for part in late]
+
+
 def test_is_of_python_3_6_and_imports_nothing_of_ours_but_what_is_sent_before() -> None:
     sent = list[str]()
     for name, source in launch.program():
@@ -46,6 +65,7 @@ def test_is_of_python_3_6_and_imports_nothing_of_ours_but_what_is_sent_before() 
             assert [module for module in imported if module.partition(".")[0] not in sys.stdlib_module_names] == [
                 module for module in imported if module in sent
             ]
+        assert annotations_of_later_pythons(source) == []
         assert "annotations" not in source, "from __future__ import annotations is of Python 3.7"
         sent.append(name)
 
@@ -255,7 +275,7 @@ def test_what_is_large_is_sent_by_fewer_at_a_time(
         inside.discard(threading.get_ident())
         return answer, b""
 
-    uploader = s3.Uploader(os.fsencode(tmp_path), lambda number: None, threading.Event(), None)
+    uploader = exporter_of(tmp_path)
     monkeypatch.setattr(uploader, "_put", put)
     unit = {"path": "x", "length": length, "headers": checksum}
     with ThreadPoolExecutor(2 * together) as pool:
@@ -270,6 +290,7 @@ class Answers(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     plan: Callable[[str], int]
     busy: set[str]
+    keep: bool
 
     def do_PUT(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
@@ -283,16 +304,17 @@ class Answers(http.server.BaseHTTPRequestHandler):
         for name, value in {"Content-Length": "0", "ETag": '"e"', CHECKSUM: self.headers[CHECKSUM]}.items():
             self.send_header(name, value)
         self.end_headers()
+        self.close_connection = not self.keep  # without a word about it
 
     def log_message(self, *_: Any) -> None:
         """Say nothing."""
 
 
 @contextmanager
-def answering(plan: Callable[[str], int]) -> Iterator[tuple[str, set[str]]]:
+def answering(plan: Callable[[str], int], *, keep: bool = True) -> Iterator[tuple[str, set[str]]]:
     """Run a server that answers so; yield its URL, and which requests wait for their answer."""
     busy = set[str]()
-    handler = type("Handler", (Answers,), {"plan": staticmethod(plan), "busy": busy})
+    handler = type("Handler", (Answers,), {"plan": staticmethod(plan), "busy": busy, "keep": keep})
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
@@ -301,6 +323,17 @@ def answering(plan: Callable[[str], int]) -> Iterator[tuple[str, set[str]]]:
         finally:
             server.shutdown()
             thread.join()
+
+
+def exporter_of(folder: Path) -> s3.Uploader:
+    return s3.Uploader(os.fsencode(folder), lambda number: None, threading.Event(), None)
+
+
+def shared_until(stopped: threading.Event, units: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for unit in units:
+        if stopped.is_set():
+            return
+        yield unit
 
 
 def small_units(folder: Path, url: str, number: int) -> list[dict[str, Any]]:
@@ -384,7 +417,7 @@ def test_a_small_file_that_changes_before_its_turn_fails_the_export(
         return 200
 
     with answering(plan) as (url, _):
-        uploader = s3.Uploader(os.fsencode(tmp_path), lambda number: None, threading.Event(), None)
+        uploader = exporter_of(tmp_path)
         sending = uploader.send_many(iter(small_units(tmp_path, url, 2)), 1)
         assert next(sending)[0]["path"] == "0"
         with pytest.raises(files.Failure) as raised:
@@ -398,6 +431,107 @@ def test_a_small_file_that_grows_while_its_answer_is_awaited_fails_the_export(tm
         return 200
 
     with answering(plan) as (url, _):
-        uploader = s3.Uploader(os.fsencode(tmp_path), lambda number: None, threading.Event(), None)
+        uploader = exporter_of(tmp_path)
         with pytest.raises(files.Failure, match="changed while it was exported"):
             list(uploader.send_many(iter(small_units(tmp_path, url, 1)), 4))
+
+
+def test_a_refusal_closes_all_that_is_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = list[s3.UnderWay]()
+
+    class Noted(s3.UnderWay):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            begun.append(self)
+
+    monkeypatch.setattr(s3, "UnderWay", Noted)
+    with answering(lambda path: 403 if path == "/2?signed" else 200) as (url, _):
+        uploader = exporter_of(tmp_path)
+        with pytest.raises(files.Failure, match="S3 answered 403"):
+            list(uploader.send_many(iter(small_units(tmp_path, url, 20)), 8))
+        uploader.close()
+    assert len(begun) == 10  # number 2 was judged when eight were under way
+    assert [request.unit["path"] for request in begun if request.connection.sock or not request.file.closed] == []
+
+
+def test_what_is_under_way_when_the_export_is_stopped_is_neither_awaited_nor_counted(tmp_path: Path) -> None:
+    stopped, counted, release = threading.Event(), list[int](), threading.Event()
+
+    def plan(path: str) -> int:
+        if path != "/0?signed":
+            release.wait(30)
+        return 200
+
+    with answering(plan) as (url, _):
+        uploader = s3.Uploader(os.fsencode(tmp_path), counted.append, stopped, None)
+        sending = uploader.send_many(shared_until(stopped, small_units(tmp_path, url, 20)), 4)
+        assert next(sending)[0]["path"] == "0"
+        stopped.set()
+        assert list(sending) == []
+        release.set()
+    assert sum(counted) == 10
+
+
+def test_a_stop_takes_back_the_bytes_of_what_it_cuts_off(tmp_path: Path) -> None:
+    stopped, counted = threading.Event(), list[int]()
+    (unit,) = small_units(tmp_path, "http://127.0.0.1:9", 1)
+    size = 3 * files.BLOCK
+    (tmp_path / "0").write_bytes(bytes(size))
+    unit |= {"size": size, "length": size, "mtime_ns": (tmp_path / "0").stat().st_mtime_ns}
+
+    def count(number: int) -> None:
+        counted.append(number)
+        stopped.set()
+
+    with answering(lambda _: 200) as (url, _):
+        uploader = s3.Uploader(os.fsencode(tmp_path), count, stopped, None)
+        with pytest.raises(files.Failure, match="stopped"):
+            uploader.send({**unit, "url": f"{url}/0?signed"})
+    assert counted[0] == files.BLOCK
+    assert sum(counted) == 0
+
+
+def test_idle_connections_that_died_cost_one_try_and_not_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("random.uniform", lambda *_: 0.0)
+    asked, all_there = list[str](), threading.Barrier(8)
+
+    def plan(path: str) -> int:
+        asked.append(path)
+        if len(asked) <= 8:
+            all_there.wait(30)  # eight connections
+        return 0 if path == "/7?signed" and asked.count(path) == 1 else 200
+
+    with answering(plan, keep=False) as (url, _):
+        uploader = exporter_of(tmp_path)
+        answers = list(uploader.send_many(iter(small_units(tmp_path, url, 8)), 8))
+    assert {unit["path"] for unit, _, ok in answers if ok} == {f"{n}" for n in range(8)}
+    assert asked.count("/7?signed") == 2
+
+
+def test_answers_that_never_come_are_awaited_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("random.uniform", lambda *_: 0.0)
+    monkeypatch.setattr(s3, "HTTP_TIMEOUT", 1.2)
+    monkeypatch.setattr(s3, "LAST_CALL", 0.1)
+    release, asked, patience = threading.Event(), list[str](), list[float]()
+    awaits = s3.Uploader._answer
+
+    def awaiting(uploader: s3.Uploader, connection: http.client.HTTPConnection, *more: Any) -> Any:
+        patience.append(connection.sock.gettimeout() or 0)
+        return awaits(uploader, connection, *more)
+
+    monkeypatch.setattr(s3.Uploader, "_answer", awaiting)
+
+    def plan(path: str) -> int:
+        asked.append(path)
+        if asked.count(path) == 1:
+            release.wait(30)
+            return 0
+        return 200
+
+    with answering(plan) as (url, _):
+        answers = list(exporter_of(tmp_path).send_many(iter(small_units(tmp_path, url, 4)), 4))
+        release.set()
+    assert len(answers) == 4
+    first, *others = patience[:4]
+    assert first > 1.0
+    assert others == [0.1, 0.1, 0.1]  # they had waited as long when it was their turn

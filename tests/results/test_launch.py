@@ -1,17 +1,35 @@
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from hpc.errors import ConfigurationError, ConnectionLostError, ExportError, HpcError, PermissionDeniedError
-from hpc.results.launch import error_of, format_bytes, parse_poll, poll_command, record_of, stop_command
-from tests.results.test_exporter import HOLDER
+from hpc.results.bucket import Unit
+from hpc.results.launch import (
+    SMALL,
+    error_of,
+    format_bytes,
+    parse_poll,
+    poll_command,
+    record_of,
+    start_upload,
+    stop_command,
+)
+from hpc.results.manifest import parse_sent
+from tests.results.test_exporter import CHECKSUM, HOLDER, answering
+
+if TYPE_CHECKING:
+    from hpc.head_node.session import Session
 
 FACTS: dict[str, Any] = {
     "state": "running",
@@ -101,3 +119,43 @@ def test_each_kind_is_an_error_that_policies_know(kind: str, error: type[HpcErro
 )
 def test_sizes(size: float, text: str) -> None:
     assert format_bytes(size) == text
+
+
+class LocalSession:
+    """Runs on this machine what would run on the head node; keeps what was told on standard input."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.told = ""
+
+    async def run(self, command: str, *, input: str | bytes = b"", **_: Any) -> SimpleNamespace:
+        data = input.encode() if isinstance(input, str) else input
+        self.told = data.decode()
+        run = partial(subprocess.run, input=data, stdout=subprocess.PIPE, env={**os.environ, "HOME": str(self.home)})
+        completed = await asyncio.to_thread(run, ["bash", "-c", command], check=True)
+        return SimpleNamespace(stdout=completed.stdout)
+
+
+@pytest.mark.asyncio
+async def test_small_files_come_first_and_all_are_sent(tmp_path: Path) -> None:
+    lengths = {"small": SMALL, "over": SMALL + 1, "empty": 0}
+    units = list[Unit]()
+    with answering(lambda _: 200) as (url, _):
+        for name, length in lengths.items():
+            file = tmp_path / name
+            file.write_bytes(bytes(length))
+            facts = (length, file.stat().st_mtime_ns, 0, length)
+            units.append(Unit(name, 1, *facts, f"{url}/{name}?signed", {CHECKSUM: "="}))
+        (tmp_path / "parts").write_bytes(bytes(20))
+        changed = (tmp_path / "parts").stat().st_mtime_ns
+        for offset in (0, 10):
+            units.insert(0, Unit("parts", 2, 20, changed, offset, 10, f"{url}/parts?{offset}", {CHECKSUM: f"{offset}"}))
+        session = LocalSession(tmp_path / "home")
+        launched = await start_upload(cast("Session", session), record="r", directory=str(tmp_path), units=units)
+    _, request, *lines = session.told.splitlines()
+    assert json.loads(request)["small"] == 2
+    assert [json.loads(line)["path"] for line in lines] == ["small", "empty", "parts", "parts", "over"]
+    assert launched.ended is not None
+    assert (launched.ended.state, launched.ended.files_done, launched.ended.bytes_done) == ("done", 4, 2 * SMALL + 21)
+    sent = parse_sent((tmp_path / "home" / "r" / "sent.jsonl").read_text())
+    assert sorted(sent) == sorted((unit.path, unit.offset, unit.headers[CHECKSUM]) for unit in units)

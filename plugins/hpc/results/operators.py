@@ -334,7 +334,9 @@ class ResultsToS3Operator(BaseOperator):
         )
         if self.deferrable:
             self.defer(trigger=trigger, method_name="execute_complete", kwargs=stage)
-        return self.execute_complete(context, run_trigger(trigger), **stage)
+        event = run_trigger(trigger)
+        self._forget_bucket()
+        return self.execute_complete(context, event, **stage)
 
     def on_kill(self) -> None:
         """Stop the exporter, or FSx's task."""
@@ -440,6 +442,10 @@ class ResultsToS3Operator(BaseOperator):
             self._opened = self._opening.result() if self._opening else results_bucket(*place)
         return self._opened
 
+    def _forget_bucket(self) -> None:
+        """Let the next use open it anew: credentials of a role end after a while."""
+        self._opening = self._opened = None
+
     def _judge(self, address: HeadNodeAddress, record: str, stage: str, event: dict[str, Any]) -> bool:
         """Return whether the stage did all that it was asked to; raise unless what is left is worth another round."""
         if event["status"] == "timeout":
@@ -450,6 +456,7 @@ class ResultsToS3Operator(BaseOperator):
             return True
         if stage == "upload" and progress.kind == "expired" and (progress.files_done or progress.bytes_done):
             self.log.info("The signed URLs have expired; signing the rest again.")
+            self._forget_bucket()
             return False
         where = f"{self.directory} on cluster {self.cluster_name}"
         raise error_of(progress.kind, f"the export of {where} failed: {progress.message}")

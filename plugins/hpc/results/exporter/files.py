@@ -210,7 +210,7 @@ def hash_whole(file: IO[bytes], size: int, count: Callable[[int], None]) -> str:
 def hash_parts(file: IO[bytes], part_size: int, count: Callable[[int], None]) -> Tuple[str, List[str]]:
     """Return the SHA-256 of a file in hexadecimal and of its parts in base64, read once, computed by two threads."""
     whole = hashlib.sha256()
-    blocks: queue.Queue[bytes | None] = queue.Queue(8)
+    blocks: Any = queue.Queue(8)
 
     def follow() -> None:
         for block in iter(blocks.get, None):

@@ -69,11 +69,10 @@ def scan(request: Json, record: str, progress: Progress, stopped: threading.Even
         progress.write(**totals)
         manifest.write(json.dumps({"directory": directory, "files": totals["files"], "left_out": left_out}) + "\n")
         largest_first = [path for _, path in sorted(multipart, reverse=True)]
-        stage = Stage(progress, stopped)
+        stage, threads = Stage(progress, stopped), request["threads"] // 2
         # A small file is more Python than hashing, and Python runs one thread at a time.
-        stage.add(small.documents(), describe, first=1, most=request["threads"])
-        others = itertools.chain(largest_first, large.documents())
-        stage.add(others, describe, first=FIRST_THREADS, most=request["threads"])
+        stage.add(small.documents(), describe, first=1, most=threads)
+        stage.add(itertools.chain(largest_first, large.documents()), describe, first=FIRST_THREADS, most=threads)
         stage.work_through()
     os.replace(name + ".partial", name)
 

@@ -10,12 +10,14 @@ import random
 import re
 import ssl
 import threading
-from typing import IO, Any, Callable, Iterator, List, Optional, Tuple
+import time
+from typing import IO, Callable, Deque, Iterator, List, Optional, Tuple
 
 from hpc.results.exporter.files import BLOCK, LARGE, Failure, Json, open_result, require_same
 
 ATTEMPTS = 6
-HTTP_TIMEOUT = 120.0
+#: Seconds for an answer, and at least so many when those before it have taken all of them.
+HTTP_TIMEOUT, LAST_CALL = 120.0, 1.0
 CHECKSUM = "x-amz-checksum-sha256"
 
 
@@ -49,8 +51,23 @@ def receiving(response: http.client.HTTPResponse, unit: Json) -> Tuple[str, bool
     return response.getheader("etag") or "", response.getheader(CHECKSUM) == unit["headers"][CHECKSUM]
 
 
+class UnderWay:
+    """A request whose answer is awaited, with the file that it sends."""
+
+    def __init__(self, unit: Json, file: IO[bytes], connection: http.client.HTTPConnection) -> None:
+        self.unit = unit
+        self.file = file
+        self.connection = connection
+        self.began = time.monotonic()
+
+    def close(self) -> None:
+        """Close file and connection."""
+        self.file.close()
+        self.connection.close()
+
+
 class Uploader:
-    """Sends units of work over connections that it keeps; each thread has its own uploader."""
+    """Sends units of work to one host over connections that it keeps; each thread has its own uploader."""
 
     def __init__(
         self, root: bytes, count: Callable[[int], None], stopped: threading.Event, tls: Optional[ssl.SSLContext]
@@ -60,7 +77,6 @@ class Uploader:
         self.stopped = stopped
         self.tls = tls
         self.idle: List[http.client.HTTPConnection] = []
-        self.place = ("", "")
 
     def send(self, unit: Json) -> Tuple[str, bool]:
         """PUT one file or part; return its ETag, and whether S3 says that it has verified it.
@@ -69,70 +85,99 @@ class Uploader:
         """
         problem = ""
         for attempt in range(ATTEMPTS):
-            if attempt and self.stopped.wait(min(30.0, 0.5 * 2**attempt) * random.uniform(0.5, 1.0)):
-                raise Failure("stopped", "the export was stopped")
+            if attempt:
+                self._pause(attempt)
             sent = [0]
             try:
                 with LARGE if unit["length"] > BLOCK else contextlib.ExitStack():
                     response, body = self._put(unit, sent)
+                if response.status == 200:
+                    return receiving(response, unit)
+                problem = f"answer {response.status}"
+                require_retryable(response.status, body, unit["path"])
             except (OSError, http.client.HTTPException) as error:
-                self.count(-sent[0])
                 problem = f"{type(error).__name__}: {error}"
-                continue
-            if response.status == 200:
-                return receiving(response, unit)
+            except BaseException:
+                self.count(-sent[0])
+                raise
             self.count(-sent[0])
-            problem = f"answer {response.status}"
-            require_retryable(response.status, body, unit["path"])
+            self.close()  # what was idle beside one that failed may be dead as well
         raise Failure("network", f"{unit['path']} could not be sent in {ATTEMPTS} tries; the last: {problem}")
 
     def send_many(self, units: Iterator[Json], most: int) -> Iterator[Tuple[Json, str, bool]]:
         """PUT small files with up to `most` requests under way; yield each with what `send` returns.
 
-        What does not go through at once is sent by itself, with all of its tries.
+        What does not go through at once is put aside, and sent by itself after a pause.
         """
-        under_way: collections.deque[Any] = collections.deque()
+        under_way: Deque[UnderWay] = collections.deque()
+        aside: List[Json] = []
         try:
             for unit in units:
-                under_way.append((unit, *self._begin(unit)))
+                under_way.append(self._begin(unit))
                 if len(under_way) == most:
-                    yield self._end(*under_way.popleft())
+                    yield from self._end(under_way.popleft(), aside)
+                if len(aside) == most:
+                    yield from self._send_aside(aside)
             while under_way and not self.stopped.is_set():
-                yield self._end(*under_way.popleft())
+                yield from self._end(under_way.popleft(), aside)
+            yield from self._send_aside(aside)
         finally:
-            for _, file, connection in under_way:
-                file.close()
-                connection.close()
+            for request in under_way:
+                request.close()
 
     def close(self) -> None:
-        """Close all connections."""
+        """Close the connections that are idle."""
         while self.idle:
             self.idle.pop().close()
 
-    def _begin(self, unit: Json) -> Tuple[IO[bytes], http.client.HTTPConnection]:
-        """Send a small file; a connection that fails is closed."""
-        file, connection = self._opened(unit), self._connection(unit)
-        try:
-            self._request(connection, file, unit, lambda number: None)
-        except (OSError, http.client.HTTPException):
-            connection.close()
-        except BaseException:
-            file.close()
-            connection.close()
-            raise
-        return file, connection
+    def _pause(self, attempt: int) -> None:
+        if self.stopped.wait(min(30.0, 0.5 * 2**attempt) * random.uniform(0.5, 1.0)):
+            raise Failure("stopped", "the export was stopped")
 
-    def _end(self, unit: Json, file: IO[bytes], connection: http.client.HTTPConnection) -> Tuple[Json, str, bool]:
-        with file:
+    def _send_aside(self, aside: List[Json]) -> Iterator[Tuple[Json, str, bool]]:
+        if aside:
+            self.close()
+            self._pause(1)
+        while aside:
+            unit = aside.pop()
+            etag, is_verified = self.send(unit)
+            yield unit, etag, is_verified
+
+    def _begin(self, unit: Json) -> UnderWay:
+        """Send a small file; a connection that fails is closed."""
+        request = UnderWay(unit, self._opened(unit), self._connection(unit))
+        try:
+            self._request(request.connection, request.file, unit, lambda number: None)
+        except (OSError, http.client.HTTPException):
+            request.connection.close()
+        except BaseException:
+            request.close()
+            raise
+        return request
+
+    def _end(self, request: UnderWay, aside: List[Json]) -> Iterator[Tuple[Json, str, bool]]:
+        unit = request.unit
+        with request.file:
             try:
-                response, body = self._answer(connection, file, unit)
+                if request.connection.sock is None:
+                    raise http.client.NotConnected
+                # Those behind it have waited as long: they do not wait for their own two minutes each.
+                left = max(LAST_CALL, HTTP_TIMEOUT - (time.monotonic() - request.began))
+                request.connection.sock.settimeout(left)
+                response, body = self._answer(request.connection, request.file, unit)
             except (OSError, http.client.HTTPException):
-                return (unit, *self.send(unit))
-        if response.status == 200:
-            self.count(unit["length"])
-            return (unit, *receiving(response, unit))
-        require_retryable(response.status, body, unit["path"])
-        return (unit, *self.send(unit))
+                request.connection.close()
+                aside.append(unit)
+                return
+        if response.status != 200:
+            require_retryable(response.status, body, unit["path"])
+            aside.append(unit)
+            return
+        if request.connection.sock is not None:
+            request.connection.sock.settimeout(HTTP_TIMEOUT)
+        self.count(unit["length"])
+        etag, is_verified = receiving(response, unit)
+        yield unit, etag, is_verified
 
     def _put(self, unit: Json, sent: List[int]) -> Tuple[http.client.HTTPResponse, bytes]:
         def count(number: int) -> None:
@@ -142,6 +187,8 @@ class Uploader:
         with self._opened(unit) as file:
             connection = self._connection(unit)
             try:
+                if connection.sock is None:
+                    connection.connect()
                 # A server that refuses may answer and hang up before it has read all: its answer says why.
                 with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                     self._request(connection, file, unit, count)
@@ -199,12 +246,9 @@ class Uploader:
             count(len(block))
 
     def _connection(self, unit: Json) -> http.client.HTTPConnection:
-        scheme, _, netloc = unit["url"].split("/", 3)[:3]
-        if self.place != (scheme, netloc):
-            self.close()
-            self.place = (scheme, netloc)
         if self.idle:
             return self.idle.pop()
+        scheme, _, netloc = unit["url"].split("/", 3)[:3]
         if scheme == "https:":
             return http.client.HTTPSConnection(netloc, timeout=HTTP_TIMEOUT, context=self.tls)
         return http.client.HTTPConnection(netloc, timeout=HTTP_TIMEOUT)
