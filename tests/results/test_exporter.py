@@ -11,6 +11,7 @@ import http.server
 import json
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import threading
@@ -311,15 +312,19 @@ class Answers(http.server.BaseHTTPRequestHandler):
 
 
 @contextmanager
-def answering(plan: Callable[[str], int], *, keep: bool = True) -> Iterator[tuple[str, set[str]]]:
+def answering(
+    plan: Callable[[str], int], *, keep: bool = True, tls: ssl.SSLContext | None = None
+) -> Iterator[tuple[str, set[str]]]:
     """Run a server that answers so; yield its URL, and which requests wait for their answer."""
     busy = set[str]()
     handler = type("Handler", (Answers,), {"plan": staticmethod(plan), "busy": busy, "keep": keep})
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        if tls:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:
-            yield f"http://127.0.0.1:{server.server_port}", busy
+            yield f"http{'s' if tls else ''}://127.0.0.1:{server.server_port}", busy
         finally:
             server.shutdown()
             thread.join()
@@ -535,3 +540,36 @@ def test_answers_that_never_come_are_awaited_together(tmp_path: Path, monkeypatc
     first, *others = patience[:4]
     assert first > 1.0
     assert others == [0.1, 0.1, 0.1]  # they had waited as long when it was their turn
+
+
+def make_certificate(folder: Path) -> tuple[Path, Path]:
+    """Make a certificate of 127.0.0.1 that nobody knows; return it and its key."""
+    certificate, key = folder / "certificate.pem", folder / "key.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "ed25519", "-nodes", "-days", "2", "-subj", "/CN=local"]
+    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(command, check=True, capture_output=True)
+    return certificate, key
+
+
+@pytest.mark.parametrize("is_known", [True, False], ids=["known", "unknown"])
+def test_tls_is_spoken_and_the_certificate_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_known: bool
+) -> None:
+    monkeypatch.setattr("random.uniform", lambda *_: 0.0)
+    results = tmp_path / "results"
+    results.mkdir()
+    certificate, key = make_certificate(tmp_path)
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(certificate, key)
+    client = ssl.create_default_context(cafile=str(certificate) if is_known else None)
+    with answering(lambda _: 200, tls=server) as (url, _):
+        uploader = s3.Uploader(os.fsencode(results), lambda number: None, threading.Event(), client)
+        units = small_units(results, url, 6)
+        if is_known:
+            assert len(list(uploader.send_many(iter(units), 3))) == 6
+            assert len(uploader.idle) == 3
+            assert uploader.send(units[0]) == ('"e"', True)
+        else:
+            with pytest.raises(files.Failure, match="CERTIFICATE_VERIFY_FAILED"):
+                list(uploader.send_many(iter(units), 3))
+        uploader.close()
