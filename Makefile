@@ -59,4 +59,4 @@ setup:
 	@$(PYTHON) -m workshop.setup
 
 setup-tests:
-	@$(PYTHON) -m workshop.setup --browser
+	@$(PYTHON) -m workshop.setup --tests

@@ -126,7 +126,7 @@ class Laboratory:
             self.account.client("cloudformation").get_paginator("describe_stack_events").paginate(StackName=stack_id)
         )
         found = of_stack([event for page in pages for event in page["StackEvents"]])
-        if len(found) != 2:
+        if len(found) < 2:  # more, if it was deleted in several tries
             raise RuntimeError(f"{stack_id}: creation and deletion were expected, not {found}")
         return found
 

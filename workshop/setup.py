@@ -1,4 +1,4 @@
-"""Make all that the demo and the tests need: `python3 -m workshop.setup [--browser]`.
+"""Make all that the demo and the tests need: `python3 -m workshop.setup [--tests]`.
 
 It runs with nothing but the system's Python. Everything except Debian packages goes below `.local/`; what is there
 already is left alone, so a second run takes a second. Exit code 2: only a person can install what is missing.
@@ -28,7 +28,7 @@ REGION_PACKAGES = (
     *("slurmctld", "slurmd", "slurm-client", "munge", "openssh-server"),
     *("curl", "openmpi-bin", "libpmix-dev", "lammps", "python3"),
 )
-BROWSER_PACKAGES = ("chromium", "fonts-dejavu-core")
+TEST_PACKAGES = ("chromium", "fonts-dejavu-core", "postgresql")
 NO_CHROMIUM = (
     "Ubuntu has Chromium as a snap alone, which the browser test cannot start. The other tests, after `make setup`:\n"
     "  .local/venvs/airflow/bin/python -m pytest -p workshop.marks -m 'not browser'"
@@ -306,8 +306,8 @@ def pip_settings() -> list[str]:
 def main() -> int:
     """Set up under a lock, so that two runs in one checkout do not meet, and keep the seconds in .local/setup.json."""
     arguments = argparse.ArgumentParser(prog="python3 -m workshop.setup", description=__doc__.splitlines()[0])
-    arguments.add_argument("--browser", action="store_true", help="also install Chromium, which the tests use")
-    packages = REGION_PACKAGES + (BROWSER_PACKAGES if arguments.parse_args().browser else ())
+    arguments.add_argument("--tests", action="store_true", help="also what tests alone use: Chromium, PostgreSQL")
+    packages = REGION_PACKAGES + (TEST_PACKAGES if arguments.parse_args().tests else ())
     LOGS.mkdir(parents=True, exist_ok=True)
     begin = time.monotonic()
     with (LOCAL / "setup.lock").open("w") as lock:

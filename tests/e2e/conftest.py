@@ -13,8 +13,8 @@ from airflow_client.client import ApiClient
 
 from benchmarks.processes import PclusterWatch
 from benchmarks.runs import write_empty_dags
-from workshop import ROOT, region, rest
-from workshop.airflow import USER, LocalAirflow
+from workshop import ROOT, postgres, region, rest
+from workshop.airflow import DATABASE, USER, LocalAirflow
 from workshop.region import Region
 
 
@@ -73,19 +73,20 @@ def all_dags(folder: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningAirflow]:
-    """Start both, and stop both whatever happens."""
+    """Start both, and stop both whatever happens. On PostgreSQL, as Airflow is in production."""
     directory = tmp_path_factory.mktemp("airflow")
-    server = LocalAirflow(directory / "airflow", dags=all_dags(directory / "dags"))
-    try:
-        server.start()
-        account = region.up(directory / "region")
-        server.wait_until_ready([file.stem for file in (ROOT / "config" / "simulations").glob("*.yaml")])
-        server.connect(account)
-        with PclusterWatch() as watch:
-            yield RunningAirflow(server, account, directory, watch)
-    finally:
-        server.stop()
-        region.down(directory / "region")
+    with postgres.running() as database:
+        server = LocalAirflow(directory / "airflow", {DATABASE: database}, dags=all_dags(directory / "dags"))
+        try:
+            server.start()
+            account = region.up(directory / "region")
+            server.wait_until_ready([file.stem for file in (ROOT / "config" / "simulations").glob("*.yaml")])
+            server.connect(account)
+            with PclusterWatch() as watch:
+                yield RunningAirflow(server, account, directory, watch)
+        finally:
+            server.stop()
+            region.down(directory / "region")
 
 
 @pytest.fixture(scope="session")
