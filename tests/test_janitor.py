@@ -105,7 +105,7 @@ def test_the_report_lists_what_was_deleted_what_was_left_and_why() -> None:
         (1, "export_results"): "failed",
     }
     clusters = [seen("a", abandoned=True), seen("b", abandoned=False), seen("c", abandoned=True)]
-    lines, well = summarize(clusters, lambda number, task: outcomes[number, task])
+    lines, well = summarize(clusters, [], lambda number, task: outcomes[number, task])
     assert not well
     assert lines == [
         "DELETED     a (melt, run manual__1, stack CREATE_COMPLETE, costs about $1.00 an hour ($730.00 a month)): "
@@ -114,4 +114,7 @@ def test_the_report_lists_what_was_deleted_what_was_left_and_why() -> None:
         "NOT DELETED c (melt, run manual__1, stack CREATE_COMPLETE, costs about $1.00 an hour ($730.00 a month)): "
         "abandoned: its run is over; results NOT saved",
     ]
-    assert summarize(clusters[:2], lambda number, task: outcomes[number, task])[1]
+    assert summarize(clusters[:2], [], lambda number, task: outcomes[number, task])[1]
+    lines, well = summarize(clusters[:2], ["fsx: AccessDenied"], lambda number, task: outcomes[number, task])
+    assert not well, "what is not known is not well"
+    assert lines[0] == "NOT KNOWN   fsx: AccessDenied"

@@ -5,7 +5,7 @@ It needs nothing but the clusters' tags, so it also works for runs that Airflow 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -20,9 +20,9 @@ from hpc.cluster.account import Account
 from hpc.cluster.delete_operator import ParallelClusterDeleteOperator
 from hpc.cluster.leftovers import find_leftovers
 from hpc.cluster.operators import ParallelClusterInstallOperator
-from hpc.cluster.pool import claim, held, release
+from hpc.cluster.pool import claim, deletion_begun, held, release
 from hpc.config import SimulationConfig
-from hpc.errors import RunFailedError
+from hpc.errors import HpcError, RunFailedError
 from hpc.lifecycle import JOB_HISTORY, SITE, SWEEP_HISTORY
 from hpc.notify import Message, send
 from hpc.results.operators import ResultsToS3Operator
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 FIND, EACH = "find", "cluster"
 #: The key under which `find` keeps all that it saw, beside what is to be done.
 SEEN = "seen"
+#: The key of what could not be found out, and why.
+UNKNOWN = "unknown"
 #: How long results that cannot be saved keep a cluster past its expiry, in hours.
 GRACE = 24
 _DELETION = retries.DELETION.with_retries(2).arguments()  # it comes again in an hour
@@ -189,7 +191,9 @@ class FindAbandonedOperator(BaseOperator):
     """Find the clusters of ours that nobody looks after, and what is left of clusters without a stack.
 
     Returns a list with what the tasks after it need to know of each abandoned one: empty on a dry run. The XCom `seen`
-    has one entry for every cluster of ours, abandoned or left alone, with the reason. Raises what AWS raises.
+    has one entry for every cluster of ours, abandoned or left alone, with the reason. What cannot be found out about
+    one cluster, or from one service, is in the XCom `unknown` and hinders nothing else. Raises what AWS raises when
+    the stacks cannot be listed.
 
     :param ssh: SSH connection by simulation, for clusters whose simulation has one of its own
     :param grace: hours past a cluster's expiry for which results that cannot be saved keep it (templated)
@@ -218,39 +222,56 @@ class FindAbandonedOperator(BaseOperator):
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Look and judge."""
         account = Account(self.aws_conn_id, self.region_name)
-        instance, now = context["ti"], datetime.now(UTC)
+        instance = context["ti"]
         seen: list[dict[str, Any]] = []
         todo: list[dict[str, Any]] = []
-        for sighting in find_ours(account.client):
-            if sighting.pool:
-                verdict = self._judge_shared(account, sighting, is_dry=bool(context["params"]["dry_run"]))
-            else:
-                run = state_of(sighting, names.tag_value(airflow_url()), instance.get_dr_count)
-                verdict = judge(sighting, run, now)
-            if not verdict.abandoned and not sighting.has_stack:
-                continue  # its run sees to what is left, or it has to expire first
-            left = find_leftovers(sighting.cluster_name, account.client) if verdict.abandoned else None
-            if left is not None and not sighting.has_stack and left.is_proof:
-                continue  # only what AWS still shows of something that is gone
-            entry = {
-                "cluster_name": sighting.cluster_name,
-                "pool": sighting.pool,
-                "status": sighting.status,
-                "simulation": sighting.simulation,
-                "run_id": sighting.run_id,
-                "why": verdict.why,
-                "abandoned": verdict.abandoned,
-                "cost": left.cost if left else "",
-            }
-            seen.append(entry)
-            self.log.info("%s", describe(entry))
-            if verdict.abandoned:
-                todo.append({**entry, **self._work(sighting)})
-        context["ti"].xcom_push(SEEN, seen)
+        unknown: list[str] = []
+
+        def note(what: str, error: HpcError) -> None:
+            unknown.append(f"{what}: {error}")
+            self.log.error("Not known: %s", unknown[-1])
+
+        for sighting in find_ours(account.client, note):
+            try:
+                entry, work = self._look_at(context, account, sighting)
+            except HpcError as error:
+                note(sighting.cluster_name, error)
+                continue
+            if entry:
+                seen.append(entry)
+                self.log.info("%s", describe(entry))
+                if work:
+                    todo.append({**entry, **work})
+        instance.xcom_push(SEEN, seen)
+        instance.xcom_push(UNKNOWN, unknown)
         if context["params"]["dry_run"]:
             self.log.info("A dry run: nothing is done.")
             return []
         return todo
+
+    def _look_at(self, context: Context, account: Account, sighting: Sighting) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return what is to be said about a cluster, and the work for it: empty if there is none."""
+        if sighting.pool:
+            verdict = self._judge_shared(account, sighting, is_dry=bool(context["params"]["dry_run"]))
+        else:
+            run = state_of(sighting, names.tag_value(airflow_url()), context["ti"].get_dr_count)
+            verdict = judge(sighting, run, datetime.now(UTC))
+        if not verdict.abandoned and not sighting.has_stack:
+            return {}, {}  # its run sees to what is left, or it has to expire first
+        left = find_leftovers(sighting.cluster_name, account.client) if verdict.abandoned else None
+        if left is not None and not sighting.has_stack and left.is_proof:
+            return {}, {}  # only what AWS still shows of something that is gone
+        entry = {
+            "cluster_name": sighting.cluster_name,
+            "pool": sighting.pool,
+            "status": sighting.status,
+            "simulation": sighting.simulation,
+            "run_id": sighting.run_id,
+            "why": verdict.why,
+            "abandoned": verdict.abandoned,
+            "cost": left.cost if left else "",
+        }
+        return entry, self._work(account, sighting) if verdict.abandoned else {}
 
     def _judge_shared(self, account: Account, sighting: Sighting, *, is_dry: bool) -> Verdict:
         """Ask a shared cluster's pool; from now on no run joins what is abandoned."""
@@ -261,7 +282,7 @@ class FindAbandonedOperator(BaseOperator):
             return Verdict(False, f"a run of pool {sighting.pool} has just joined it")
         return verdict
 
-    def _work(self, sighting: Sighting) -> dict[str, Any]:
+    def _work(self, account: Account, sighting: Sighting) -> dict[str, Any]:
         """Return what the tasks need to know about an abandoned cluster."""
         tags = sighting.tags
         results = "".join(names.decode_tag(tags.get(names.TAG_RESULTS, "")))
@@ -277,7 +298,9 @@ class FindAbandonedOperator(BaseOperator):
                 f"s3://{site('bucket')}/{sighting.simulation}/{sighting.cluster_name}" if not why_not else "s3:///"
             )
         bucket, _, prefix = results.removeprefix("s3://").partition("/")
-        expires = sighting.expires
+        # A shared cluster's own expiry is that of its first run: the grace begins when nobody holds it any more.
+        place = (account.client, site("bucket"), sighting.pool, sighting.cluster_name)
+        expires = deletion_begun(*place) if sighting.pool else sighting.expires
         return {
             "ssh_conn_id": self.ssh.get(sighting.simulation, "hpc_head_node"),
             "saves": not why_not,
@@ -302,12 +325,14 @@ def describe(entry: Mapping[str, Any]) -> str:
     )
 
 
-def summarize(seen: Iterable[Mapping[str, Any]], outcome: Callable[[int, str], str | None]) -> tuple[list[str], bool]:
+def summarize(
+    seen: Iterable[Mapping[str, Any]], unknown: Sequence[str], outcome: Callable[[int, str], str | None]
+) -> tuple[list[str], bool]:
     """Return the lines of the report, and whether everything abandoned is gone.
 
     `outcome` takes the number of an abandoned cluster and the name of a task, and returns the state that it ended in.
     """
-    lines, well, number = [], True, 0
+    lines, well, number = [f"{'NOT KNOWN':11} {line}" for line in unknown], not unknown, 0
     for entry in seen:
         if not entry["abandoned"]:
             lines.append(f"{'LEFT':11} {describe(entry)}")
@@ -339,13 +364,14 @@ class JanitorReportOperator(BaseOperator):
         """Summarize and tell."""
         instance = context["ti"]
         seen: list[dict[str, Any]] | None = instance.xcom_pull(task_ids=FIND, key=SEEN)
+        unknown: list[str] = instance.xcom_pull(task_ids=FIND, key=UNKNOWN) or []
         states = instance.get_task_states(dag_id=instance.dag_id, run_ids=[instance.run_id])[instance.run_id]
         if states.get(FIND) != "success" or seen is None:
             lines, well = [f"{FIND} did not succeed: whether there are abandoned clusters is not known"], False
         elif context["params"]["dry_run"]:
-            lines, well = [describe(entry) for entry in seen], True
+            lines, well = [*(f"NOT KNOWN {line}" for line in unknown), *map(describe, seen)], not unknown
         else:
-            lines, well = summarize(seen, lambda number, task: states.get(f"{EACH}.{task}_{number}"))
+            lines, well = summarize(seen, unknown, lambda number, task: states.get(f"{EACH}.{task}_{number}"))
         self.log.info("Clusters of ours:\n%s", "\n".join(lines) or "none")
         if not well or any(entry["abandoned"] for entry in seen or []):
             subject = "The janitor deleted abandoned clusters" if well else "The janitor could not delete everything"

@@ -49,6 +49,7 @@ from hpc.config import (
 )
 from hpc.durations import format_duration, format_walltime
 from hpc.errors import ConfigurationError, RunFailedError
+from hpc.head_node.address import was_reached
 from hpc.head_node.operators import HeadNodeConnectOperator
 from hpc.monitoring.sensors import CloudWatchAlarmSensor
 from hpc.notify import Teller
@@ -334,7 +335,10 @@ def add_tasks(simulation: SimulationConfig) -> None:
             keep_for=_keep_for(simulation),
             hold_if_unverified=_hold(simulation),
             tell=tell,
+            was_reached=partial(was_reached_before, simulation),
             keep_lease=None if pool is None else partial(keep_lease, simulation),
+            on_failure_callback=tell.failed("whether its results are safe is NOT KNOWN, and its cluster is deleted"),
+            on_retry_callback=tell.retried("whether its results are safe is not known"),
             **retries.DELETION.arguments(),
         ).as_teardown(setups=[render_cluster_config, create_cluster])
         # Not with the simulation's own number of retries: `retries: 0` is meant for the job, not for its safety net.
@@ -342,6 +346,7 @@ def add_tasks(simulation: SimulationConfig) -> None:
             simulation,
             directory=directory,
             tags=ours,
+            stack_id="{{ (ti.xcom_pull(task_ids='create_cluster') or {}).get('stack_id', '') }}",
             on_failure_callback=tell.failed("the deletion of its cluster FAILED"),
             on_retry_callback=tell.retried("the deletion of its cluster failed"),
             **on_cluster,
@@ -424,6 +429,11 @@ def _make_delete_cluster(
         ssh_conn_id=ssh_conn_id,
         **arguments,
     )
+
+
+def was_reached_before(simulation: SimulationConfig, cluster_name: str) -> bool:
+    """Say whether a run has ever connected to its cluster."""
+    return was_reached(cluster_name, aws_conn_id=simulation.connections.aws, region_name=site("region"))
 
 
 def keep_lease(simulation: SimulationConfig, context: Context, until: datetime) -> None:

@@ -22,6 +22,8 @@ DISCARD = "discard"
 TAG_AIRFLOW = f"{TAG_PREFIX}airflow"
 #: Put on by a person, with any value: the janitor leaves everything alone that bears it.
 TAG_KEEP = f"{TAG_PREFIX}keep"
+#: On a head node that a run has connected to, and since when: a job may have left results there.
+TAG_REACHED = f"{TAG_PREFIX}reached"
 #: Characters of a tag's value, as AWS limits it.
 LONGEST_TAG = 256
 _MOMENT = "%Y-%m-%dT%H:%M:%SZ"

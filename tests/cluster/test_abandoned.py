@@ -11,6 +11,7 @@ import pytest
 
 from hpc.cluster.abandoned import Run, Sighting, find_ours, judge, judge_shared, state_of
 from hpc.cluster.pool import Lease
+from hpc.errors import PermissionDeniedError
 from hpc.names import TAG_AIRFLOW, TAG_EXPIRES, TAG_KEEP, TAG_POOL, TAG_RUN_ID, TAG_SIMULATION, cluster_name
 
 NOW = datetime(2026, 11, 27, 12, 0, tzinfo=UTC)
@@ -104,7 +105,7 @@ def test_another_airflows_run_and_one_that_the_tags_do_not_name_are_unknown(tags
     assert state_of(sighting(**tags), airflow, counts()) is Run.UNKNOWN
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def clients(region: Any) -> Iterator[Any]:
     """Clients of the local region, with one stack and one volume of ours, and one stack and one volume of others."""
     session = boto3.Session(
@@ -141,10 +142,23 @@ CLUSTER_TAG = "parallelcluster:cluster-name"
 
 @pytest.mark.region
 def test_stacks_of_ours_and_what_has_lost_its_stack_are_found_and_nothing_else(clients: Any) -> None:
-    found = {seen.cluster_name: seen for seen in find_ours(clients)}
+    found = {seen.cluster_name: seen for seen in find_ours(clients, lambda *_: pytest.fail("all can be read"))}
     assert found[NAME].has_stack
     assert found[NAME].run_id == "manual__1"
     assert not found["lost"].has_stack
     assert found["lost"].simulation == "melt"
     assert found["lost"].expires == datetime(2026, 11, 27, 12, 0, 1, tzinfo=UTC)
     assert "theirs" not in found
+
+
+@pytest.mark.region
+def test_a_service_that_tells_nothing_hides_nothing_of_the_others(clients: Any) -> None:
+    def partly(service: str) -> Any:
+        if service == "fsx":
+            raise PermissionDeniedError("not allowed to perform fsx:DescribeFileSystems")
+        return clients(service)
+
+    unknown = list[str]()
+    found = {seen.cluster_name for seen in find_ours(partly, lambda service, error: unknown.append(service))}
+    assert {NAME, "lost"} <= found
+    assert unknown == ["fsx"]

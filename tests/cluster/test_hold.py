@@ -9,6 +9,7 @@ import pytest
 from airflow.sdk.exceptions import TaskDeferred
 
 from hpc.cluster.hold import HoldClusterOperator, decide_hold
+from hpc.errors import PermissionDeniedError
 
 HOUR = timedelta(hours=1)
 TASKS: dict[str, Any] = {
@@ -24,6 +25,10 @@ WELL = {
     "submit_job": "success",
     "run_job": "success",
     "export_results": "success",
+}
+#: Its export had failed, somebody cleared it from the connection on, and now that fails.
+CLEARED = {"create_cluster": "success", "connect": "failed", "run_job": "upstream_failed"} | {
+    "export_results": "upstream_failed"
 }
 
 
@@ -49,6 +54,10 @@ WELL = {
         ({"create_cluster": "success", "wait_for_stack": "failed"}, {}, 0),
         ({"create_cluster": "success", "wait_for_stack": "failed"}, {"keep_for": 4 * HOUR}, 4),
         ({}, {"keep_for": 4 * HOUR}, 0),
+        (CLEARED, {"was_reached": lambda: True}, 24),
+        (CLEARED, {"was_reached": lambda: False}, 0),
+        (CLEARED, {"was_reached": lambda: True, "exported_by": None}, 0),
+        ({**CLEARED, "create_cluster": "failed"}, {"was_reached": lambda: True}, 0),
     ],
 )
 def test_a_cluster_is_kept_for_results_or_for_people(
@@ -88,7 +97,44 @@ def test_the_operator_lets_a_good_run_pass() -> None:
     assert operator.execute(context) == {"held": None, "seconds": 0}
 
 
-def test_who_holds_a_shared_cluster_renews_the_lease_first() -> None:
+def test_a_run_that_was_cleared_is_asked_about_its_cluster_and_not_only_about_its_tasks() -> None:
+    asked = list[str]()
+
+    def was_reached(name: str) -> bool:
+        asked.append(name)
+        return True
+
+    operator = HoldClusterOperator(task_id="hold_cluster", cluster_name="melt-1", **TASKS, was_reached=was_reached)
+    well: Any = {"ti": Instance({**WELL})}
+    operator.execute(well)
+    assert asked == [], "who saved everything asks nothing"
+    cleared: Any = {"ti": Instance({**CLEARED})}
+    with pytest.raises(TaskDeferred):
+        operator.execute(cleared)
+    assert asked == ["melt-1"]
+
+
+def test_a_lease_that_cannot_be_renewed_keeps_nobody_from_being_told_nor_the_hold_from_its_time() -> None:
+    done = list[str]()
+
+    def refuse(*_: Any) -> None:
+        done.append("lease")
+        raise PermissionDeniedError("AccessDenied")
+
+    operator = HoldClusterOperator(
+        task_id="hold_cluster",
+        cluster_name="pool-mesh-1",
+        **TASKS,
+        tell=lambda *_: done.append("told"),
+        keep_lease=refuse,
+    )
+    failed: Any = {"ti": Instance({**WELL, "export_results": "failed"})}
+    with pytest.raises(TaskDeferred):
+        operator.execute(failed)
+    assert done == ["told", "lease"]
+
+
+def test_who_holds_a_shared_cluster_renews_the_lease() -> None:
     renewed: list[datetime] = []
     operator = HoldClusterOperator(
         task_id="hold_cluster", cluster_name="pool-mesh-1", **TASKS, keep_lease=lambda _, until: renewed.append(until)

@@ -15,6 +15,8 @@ from hpc.cluster.delete_operator import ParallelClusterDeleteOperator
 from hpc.cluster.install import HOME_VARIABLE
 from hpc.cluster.leftovers import LOOKS, TAG, Wanted, find_kept, find_leftovers
 
+from .conftest import driver
+
 if TYPE_CHECKING:
     from local_aws.testing import LocalRegion
 
@@ -208,6 +210,20 @@ def delete(name: str, **arguments: Any) -> ParallelClusterDeleteOperator:
 
 #: What is never removed: it holds data, or goes by its own deletion.
 FOR_PEOPLE = {"CloudFormation stack", "EBS volume", "FSx file system", "EFS file system"}
+
+
+@pytest.mark.parametrize("place", ["eu-west-1:123456789012", "us-east-1:210987654321"], ids=["region", "account"])
+def test_nothing_is_believed_to_be_gone_in_another_region_or_account(
+    region: LocalRegion, context: Any, place: str
+) -> None:
+    made = f"arn:aws:cloudformation:{place}:stack/elsewhere/1"
+    with pytest.raises(
+        errors.LeftoversUnknownError, match=f"was made in {place.partition(':')[0]} of account"
+    ) as raised:
+        driver(context)(delete("elsewhere", stack_id=made))
+    assert "hpc_site" in raised.value.remedy
+    here = "arn:aws:cloudformation:us-east-1:123456789012:stack/elsewhere/1"
+    assert driver(context)(delete("elsewhere", stack_id=here))["stack"] == "gone"
 
 
 def test_what_is_safe_is_removed_and_what_holds_data_is_an_error_with_its_price(

@@ -22,7 +22,7 @@ from hpc.cluster.pool_trigger import PoolIdleTrigger
 from hpc.cluster.sensors import ParallelClusterSensor
 from hpc.head_node.address import HeadNodeAddress, find_head_node
 from hpc.head_node.session import Session, run_session
-from hpc.janitor import SEEN, FindAbandonedOperator, release_pool
+from hpc.janitor import SEEN, UNKNOWN, FindAbandonedOperator, release_pool
 from hpc.names import TAG_POOL, TAG_RUN_ID, TAG_SIMULATION, expiry
 from hpc.slurm.operators import SlurmJobOperator
 from tests.local_aws.conftest import until
@@ -298,6 +298,23 @@ def facts(region: LocalRegion, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
     site._variable.cache_clear()
     yield
     site._variable.cache_clear()
+
+
+@pytest.mark.usefixtures("facts")
+def test_a_pool_that_cannot_be_read_keeps_the_janitor_from_no_other_cluster(sharing: Sharing) -> None:
+    broken, sound = sharing.stack(1), Sharing(sharing.region, f"{sharing.pool}b")
+    other = sound.stack(1)
+    sound.hold("a")
+    sound.let_go("a", until=datetime.now(UTC))
+    sharing.region.client("s3").put_object(Bucket=sharing.region.bucket, Key=sharing.store.key, Body=b"{")
+    context = sharing.context("janitor") | {"params": {"dry_run": False}}
+    todo = FindAbandonedOperator(task_id="find", grace=3).execute(context)
+    assert broken not in [each["cluster_name"] for each in todo]
+    assert [line for line in context["ti"].xcoms[UNKNOWN] if line.startswith(f"{broken}: ") and "no document" in line]
+    (found,) = [each for each in todo if each["cluster_name"] == other]
+    begun = sound.store.read().deletion
+    assert begun is not None
+    assert found["keep_until"] == (begun.begun + 3 * HOUR).isoformat(), "the grace is not that of the pool's first run"
 
 
 @pytest.mark.usefixtures("facts")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from hpc.errors import ClusterError, ConfigurationError, HostKeyError
-from hpc.head_node.address import HeadNodeAddress, head_node_of
+from hpc.head_node.address import HeadNodeAddress, head_node_of, was_reached
 from hpc.head_node.operators import HeadNodeConnectOperator
 
 if TYPE_CHECKING:
@@ -35,6 +35,14 @@ def test_connecting_proves_a_session_and_passes_the_pin_on(
     assert f"at {address.host}: Linux" in logged
     assert "slurm" in logged
     assert f"@{address.host}" in logged
+
+
+@pytest.mark.usefixtures("connections", "cluster")
+def test_that_a_cluster_was_reached_is_remembered_where_it_is() -> None:
+    where: dict[str, Any] = {"aws_conn_id": "aws_default", "region_name": None}
+    HeadNodeConnectOperator(task_id="connect", cluster_name=CLUSTER).execute(NOBODY)
+    assert was_reached(CLUSTER, **where)
+    assert not was_reached("no-such-cluster", **where)
 
 
 @pytest.mark.usefixtures("connections", "cluster")

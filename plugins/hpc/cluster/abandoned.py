@@ -9,12 +9,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
 from hpc import names
 from hpc.aws_errors import aws_errors
 from hpc.cluster.leftovers import TAG, Clients
 from hpc.cluster.pool import Lease
+from hpc.errors import HpcError
 
 _NO_STACK = "gone"
 
@@ -119,12 +121,23 @@ def state_of(sighting: Sighting, airflow: str, count_runs: Callable[..., int]) -
     return Run.ALIVE if count_runs(**run, states=["queued", "running"]) else Run.OVER
 
 
-def find_ours(clients: Clients) -> list[Sighting]:
-    """Return every cluster that bears our tag, and what is left of clusters without a stack. Raises what AWS raises."""
+def find_ours(clients: Clients, unknown: Callable[[str, HpcError], None]) -> list[Sighting]:
+    """Return every cluster that bears our tag, and what is left of clusters without a stack.
+
+    Raises what AWS raises if the stacks cannot be listed. `unknown` is told a service that does not tell its things,
+    and why: that hides nothing of the others.
+    """
     with aws_errors():
         stacks = {sighting.cluster_name: sighting for sighting in _stacks(clients)}
-        loose: dict[str, dict[str, str]] = {}
-        for tags in _tagged_things(clients):
+    loose: dict[str, dict[str, str]] = {}
+    for service, look in _THINGS.items():
+        try:
+            with aws_errors():
+                found = list(look(clients))
+        except HpcError as error:
+            unknown(service, error)
+            continue
+        for tags in found:
             name = tags.get(TAG, "")
             if name and name not in stacks and names.TAG_SIMULATION in tags:
                 loose[name] = {**tags, **loose.get(name, {})}
@@ -140,17 +153,28 @@ def _stacks(clients: Clients) -> Iterator[Sighting]:
                 yield Sighting(stack["StackName"], stack["StackStatus"], tags)
 
 
-def _tagged_things(clients: Clients) -> Iterator[Mapping[str, str]]:
-    """Yield the tags of each thing in EC2, FSx and EFS that bears any of ours."""
+def _in_ec2(clients: Clients) -> Iterator[Mapping[str, str]]:
+    """Yield the tags of each thing in EC2 that bears any of ours."""
     ec2_tags: dict[str, dict[str, str]] = {}
     filters = [{"Name": "key", "Values": [TAG, f"{names.TAG_PREFIX}*"]}]
     for page in clients("ec2").get_paginator("describe_tags").paginate(Filters=filters):
         for tag in page["Tags"]:
             ec2_tags.setdefault(tag["ResourceId"], {})[tag["Key"]] = tag["Value"]
     yield from ec2_tags.values()
-    for service in ("fsx", "efs"):
-        for page in clients(service).get_paginator("describe_file_systems").paginate():
-            yield from (_tags(system.get("Tags", [])) for system in page["FileSystems"])
+
+
+def _file_systems(service: str, clients: Clients) -> Iterator[Mapping[str, str]]:
+    """Yield the tags of each file system of FSx or EFS."""
+    for page in clients(service).get_paginator("describe_file_systems").paginate():
+        yield from (_tags(system.get("Tags", [])) for system in page["FileSystems"])
+
+
+#: What looks for things of ours, by service.
+_THINGS: Mapping[str, Callable[[Clients], Iterator[Mapping[str, str]]]] = {
+    "ec2": _in_ec2,
+    "fsx": partial(_file_systems, "fsx"),
+    "efs": partial(_file_systems, "efs"),
+}
 
 
 def _tags(listed: Iterable[Mapping[str, str]]) -> dict[str, str]:

@@ -40,6 +40,8 @@ class ParallelClusterDeleteOperator(ClusterTask, BaseOperator):
     :param cluster_name: (templated)
     :param tags: delete only a cluster that bears these tags, so that a name taken by somebody else stays theirs
         (templated, also as a whole)
+    :param stack_id: the ARN of the cluster's stack, if it is known: nothing is looked for, nor believed to be gone, in
+        another account or region (templated; empty is unknown)
     :param settle_seconds: how long what AWS still shows after the stack is gone may take to disappear
     :param aws_conn_id: Airflow connection with AWS credentials, region and endpoint
     :param region_name: AWS region instead of the connection's (templated)
@@ -48,7 +50,7 @@ class ParallelClusterDeleteOperator(ClusterTask, BaseOperator):
     :param waiter_max_attempts: the wait ends after waiter_delay x waiter_max_attempts seconds
     """
 
-    template_fields: Sequence[str] = ("cluster_name", "tags", "region_name")
+    template_fields: Sequence[str] = ("cluster_name", "tags", "stack_id", "region_name")
     operator_extra_links = STACK_LINK
     ui_color = ORANGE
 
@@ -57,6 +59,7 @@ class ParallelClusterDeleteOperator(ClusterTask, BaseOperator):
         *,
         cluster_name: str,
         tags: Mapping[str, str] | str | None = None,
+        stack_id: str = "",
         settle_seconds: float = 300,
         aws_conn_id: str | None = "aws_default",
         region_name: str | None = None,
@@ -68,6 +71,7 @@ class ParallelClusterDeleteOperator(ClusterTask, BaseOperator):
         super().__init__(**kwargs)
         self.cluster_name = cluster_name
         self.tags: Any = tags or {}
+        self.stack_id = stack_id
         self.settle_seconds = settle_seconds
         self.aws_conn_id = aws_conn_id
         self.region_name = region_name
@@ -82,6 +86,7 @@ class ParallelClusterDeleteOperator(ClusterTask, BaseOperator):
     def begin(self, context: Context) -> dict[str, Any]:
         """Do what `execute` does."""
         started = time.time()
+        self._require_same_place()
         stack = self._living_stack()
         if stack is not None:
             return self._delete_and_wait(context, stack, started)
@@ -144,6 +149,21 @@ class ParallelClusterDeleteOperator(ClusterTask, BaseOperator):
     def prove_again(self, context: Context, proof: dict[str, Any], event: Any = None) -> dict[str, Any]:
         """Look again after a pause."""
         return self._prove(context, Proof(**proof))
+
+    def _require_same_place(self) -> None:
+        """Raise LeftoversUnknownError if the cluster is in another account or region than this task looks in."""
+        if not self.stack_id:
+            return
+        _, _, _, region, account, _ = self.stack_id.split(":", 5)
+        with aws_errors():
+            mine = self.account.client("sts").get_caller_identity()["Account"]
+        if (region, account) != (self.account.region, mine):
+            raise LeftoversUnknownError(
+                f"cluster {self.cluster_name} was made in {region} of account {account}, but this task would look for "
+                f"it in {self.account.region} of account {mine}: it may be there still, and cost money",
+                remedy=f"give the connection {self.aws_conn_id} and hpc_site their old account and region until it is "
+                "deleted, and clear this task",
+            )
 
     def _living_stack(self) -> Stack | None:
         stack = self.find_stack()

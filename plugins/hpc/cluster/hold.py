@@ -41,17 +41,20 @@ def decide_hold(
     regardless_of: Sequence[str] = (),
     keep_for: timedelta | None,
     hold_if_unverified: timedelta,
+    was_reached: Callable[[], bool] = lambda: False,
 ) -> Hold | None:
     """Say whether a finished run's cluster has to wait before it is deleted.
 
     `states` are the run's task states by task id; a task without one has not run. `exported_by` is None when the
-    simulation discards its results. The longest of several reasons wins.
+    simulation discards its results. `was_reached` is asked when `reached_by` does not say so: whether it succeeded
+    before the run's tasks were cleared. The longest of several reasons wins.
     """
     holds: list[Hold] = []
     if states.get(created_by) != "success":
         return None
     failed = sorted(task for task, state in states.items() if state in FAILED and task not in regardless_of)
-    if exported_by is not None and states.get(reached_by) == "success" and states.get(exported_by) != "success":
+    is_unsaved = exported_by is not None and states.get(exported_by) != "success"
+    if is_unsaved and (states.get(reached_by) == "success" or was_reached()):
         reason = f"a job may have run, but {exported_by} did not verify its results in S3"
         holds.append(Hold(reason, hold_if_unverified))
     if unsaved := [task for task in also_exported_by if exported_by is not None and states.get(task) == "failed"]:
@@ -75,8 +78,10 @@ class HoldClusterOperator(BaseOperator):
     :param regardless_of: task ids that need no cluster: none is held because they fail
     :param keep_for: how long a failed run's cluster is kept for people to look at; None to delete it at once
     :param hold_if_unverified: how long a cluster with unsaved results is kept
+    :param was_reached: called with the cluster's name; whether `reached_by` ever succeeded, for Airflow forgets that
+        when the task is cleared. What it raises fails this task, which is tried again
     :param tell: called with the context, the event and what it means, when a cluster is kept
-    :param keep_lease: of a shared cluster: called with the context and the end of the hold, before it begins
+    :param keep_lease: of a shared cluster: called with the context and the end of the hold when people have been told
     """
 
     template_fields = ("cluster_name",)
@@ -93,6 +98,7 @@ class HoldClusterOperator(BaseOperator):
         regardless_of: Sequence[str] = (),
         keep_for: timedelta | None,
         hold_if_unverified: timedelta,
+        was_reached: Callable[[str], bool] = lambda cluster_name: False,
         tell: Callable[[Context, str, str], None] | None = None,
         keep_lease: Callable[[Context, datetime], None] | None = None,
         **kwargs: Any,
@@ -106,6 +112,7 @@ class HoldClusterOperator(BaseOperator):
         self.regardless_of = regardless_of
         self.keep_for = keep_for
         self.hold_if_unverified = hold_if_unverified
+        self.was_reached = was_reached
         self.tell = tell
         self.keep_lease = keep_lease
 
@@ -122,6 +129,7 @@ class HoldClusterOperator(BaseOperator):
             regardless_of=self.regardless_of,
             keep_for=self.keep_for,
             hold_if_unverified=self.hold_if_unverified,
+            was_reached=lambda: self.was_reached(self.cluster_name),
         )
         if hold is not None:
             self.wait(context, hold)
@@ -131,8 +139,6 @@ class HoldClusterOperator(BaseOperator):
     def wait(self, context: Context, hold: Hold) -> NoReturn:
         """Say loudly that the cluster is kept, and defer until the hold is over."""
         until = datetime.now(UTC) + hold.duration
-        if self.keep_lease is not None:
-            self.keep_lease(context, until)
         event = f"its cluster is KEPT RUNNING for {format_duration(hold.duration)}"
         text = (
             f"{self.cluster_name} is kept until {until.isoformat(timespec='seconds')}: {hold.reason}.\n"
@@ -142,6 +148,12 @@ class HoldClusterOperator(BaseOperator):
         self.log.error("Cluster %s costs money: %s. %s", self.cluster_name, event, text)
         if self.tell is not None:
             self.tell(context, event, text)
+        if self.keep_lease is not None:
+            try:
+                self.keep_lease(context, until)
+            except Exception:
+                # The lease lasts for the run's deadline and this hold anyway: people are told, and the wait begins.
+                self.log.exception("The lease could not be renewed; the one that the run has goes on.")
         self.defer(
             trigger=DateTimeTrigger(moment=until),
             method_name="execute_complete",

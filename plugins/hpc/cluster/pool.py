@@ -268,6 +268,12 @@ def claim(
     return found.cluster_name != cluster_name or found.state != "open"
 
 
+def deletion_begun(clients: Callable[[str], Any], bucket: str, pool: str, cluster_name: str) -> datetime | None:
+    """Return since when a pool's cluster is being deleted; None if it is not, or the pool has another one."""
+    found = PoolStore(clients("s3"), bucket, pool).read()
+    return found.deletion.begun if found.cluster_name == cluster_name and found.deletion else None
+
+
 def release(clients: Callable[[str], Any], bucket: str, pool: str, cluster_name: str) -> None:
     """Let the next run make a new cluster, now that this one is gone."""
     PoolStore(clients("s3"), bucket, pool).change(lambda found: deletion_done(found, cluster_name))

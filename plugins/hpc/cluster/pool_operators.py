@@ -250,6 +250,7 @@ class LeavePoolOperator(_PoolTask, ParallelClusterDeleteOperator):
         "directory",
         "head_node",
         "tags",
+        "stack_id",
         "region_name",
     )
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from hpc import names
 from hpc.aws_errors import aws_errors, error_code
 from hpc.errors import ClusterError, ConfigurationError, HostKeyError
 
@@ -66,9 +68,7 @@ def find_head_node(
     The public address is preferred; a head node in a private subnet is reached by its private one.
     Raises ClusterError if there is not exactly one running, or its console does not show the keys yet (worth a retry).
     """
-    from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
-
-    client = AwsBaseHook(aws_conn_id=aws_conn_id, region_name=region_name, client_type="ec2").get_conn()
+    client = _ec2(aws_conn_id, region_name)
     with aws_errors():
         instance = _running_head_node(client, cluster_name)
         keys = _host_keys(client, instance["InstanceId"])
@@ -80,6 +80,32 @@ def find_head_node(
         )
     host = instance.get("PublicIpAddress") or instance["PrivateIpAddress"]
     return HeadNodeAddress(cluster_name, instance["InstanceId"], host, keys)
+
+
+def mark_reached(address: HeadNodeAddress, *, aws_conn_id: str | None, region_name: str | None) -> None:
+    """Tag a head node: from now on a job may leave results there. Airflow forgets that when its tasks are cleared."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    with aws_errors():
+        _ec2(aws_conn_id, region_name).create_tags(
+            Resources=[address.instance_id], Tags=[{"Key": names.TAG_REACHED, "Value": now}]
+        )
+
+
+def was_reached(cluster_name: str, *, aws_conn_id: str | None, region_name: str | None) -> bool:
+    """Say whether any head node of a cluster, running or not, was marked by `mark_reached`. Raises what AWS raises."""
+    filters = [
+        {"Name": "tag:parallelcluster:cluster-name", "Values": [cluster_name]},
+        {"Name": "tag-key", "Values": [names.TAG_REACHED]},
+    ]
+    with aws_errors():
+        pages = _ec2(aws_conn_id, region_name).get_paginator("describe_instances").paginate(Filters=filters)
+        return any(reservation["Instances"] for page in pages for reservation in page["Reservations"])
+
+
+def _ec2(aws_conn_id: str | None, region_name: str | None) -> Any:
+    from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
+
+    return AwsBaseHook(aws_conn_id=aws_conn_id, region_name=region_name or None, client_type="ec2").get_conn()
 
 
 def head_node_of(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
-from hpc.head_node.address import HeadNodeAddress, find_head_node
+from hpc.head_node.address import HeadNodeAddress, find_head_node, mark_reached
 from hpc.head_node.links import DcvLink
 from hpc.head_node.session import Session, run_session
 
@@ -21,7 +21,8 @@ GREETING = 'printf "%s@%s\\n" "$(id -un)" "$(hostname)" && uname -sr && sbatch -
 class HeadNodeConnectOperator(BaseOperator):
     """Find a cluster's head node, pin its host key as AWS tells it, and prove that one SSH session works.
 
-    Returns `HeadNodeAddress.as_dict()`, which every other task of the cluster takes as `head_node`.
+    Returns `HeadNodeAddress.as_dict()`, which every other task of the cluster takes as `head_node`. The head node is
+    tagged (`hpc.names.TAG_REACHED`), so that nobody deletes it for unused when the run's tasks are cleared later.
 
     :param ssh_conn_id: an SSH connection that carries user, key and port; its host is not used.
     """
@@ -52,6 +53,7 @@ class HeadNodeConnectOperator(BaseOperator):
             self.log.info("EC2 console of %s shows the host key %s", address.instance_id, fingerprint)
         who, system, slurm = run_session(address, self.ssh_conn_id, _greet)
         self.log.info("Connected as %s at %s: %s, %s", who, address.host, system, slurm)
+        mark_reached(address, aws_conn_id=self.aws_conn_id, region_name=self.region_name)
         user, port = self._log_in()
         self.log.info("By hand: ssh -i <your key> -p %s %s@%s", port, user, address.host)
         return address.as_dict()
