@@ -83,7 +83,7 @@ class Laboratory:
         self.watch = watch
 
     def run_together(self, dag_id: str, number: int) -> list[Run]:
-        """Trigger so many runs at once, wait for all, return what they took. Raises RuntimeError if one of ours failed."""
+        """Trigger so many runs at once, wait for all, and return what they took. Raises RuntimeError if ours fail."""
         client = self.server.client()
         run_ids = [self._trigger(client, dag_id) for _ in range(number)]
         end, waiting = time.monotonic() + LIMIT, set(run_ids)
