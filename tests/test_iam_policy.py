@@ -95,7 +95,7 @@ def calls_of(file: Path) -> Iterator[tuple[str, list[str]]]:
 
 def services_of(file: Path) -> set[str]:
     """Return the services that a module makes clients of."""
-    makes_clients = ("client", "clients", "AwsGenericHook", "get_service_endpoint_url")
+    makes_clients = ("client", "clients", "AwsGenericHook", "AwsBaseHook", "get_service_endpoint_url")
     return {text for name, texts in calls_of(file) if name in makes_clients for text in texts}
 
 
