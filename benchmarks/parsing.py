@@ -50,11 +50,12 @@ def write_project(folder: Path, number: int) -> tuple[Path, str]:
         name = f"{model.stem}_{place:04}"
         text = re.sub(r"(?m)^name: .*$", f"name: {name}", model.read_text(encoding="utf-8"))
         (simulations / f"{name}.yaml").write_text(text, encoding="utf-8")
+    there = f"directory=Path({str(simulations)!r})"
     for file in DAG_FILES:
         text = (ROOT / "dags" / file).read_text(encoding="utf-8")
-        text, times = re.subn(r"\bbuild_dags\(", f"build_dags(Path({str(simulations)!r}), ", text)
-        if times != 1:
-            raise ValueError(f"dags/{file} does not call build_dags once")
+        text, times = re.subn(r"\b(build_dags|fingerprint|remember|find_problems)\(", rf"\1({there}, ", text)
+        if times == 0:
+            raise ValueError(f"dags/{file} calls nothing that reads a folder of simulations")
         text = re.sub(r"(?m)^from ", "from pathlib import Path\nfrom ", text, count=1)
         (dags / file).write_text(text, encoding="utf-8")
     shape = build_dag(load_simulation(shipped[0]))

@@ -4,9 +4,8 @@ Airflow shows the error on its start page, with every wrong file, the path of th
 It is a file of its own because an import error stops every DAG of the file that raised it.
 """
 
-from hpc.config import SimulationFileError
+from hpc.checked import find_problems
 from hpc.errors import ConfigurationError
-from hpc.lifecycle import build_dags
 
-if problems := [str(found) for found in build_dags() if isinstance(found, SimulationFileError)]:
+if problems := find_problems():
     raise ConfigurationError("These simulations have no DAG:\n" + "\n".join(problems), remedy="correct the files")
