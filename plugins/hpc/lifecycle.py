@@ -35,7 +35,7 @@ from hpc.cluster.operators import (
     ParallelClusterVerifyOperator,
     RenderClusterConfigOperator,
 )
-from hpc.cluster.pool_operators import JoinPoolOperator, LeavePoolOperator, renew_lease
+from hpc.cluster.pool_operators import JoinPoolOperator, LeavePoolOperator, leased_cluster, renew_lease
 from hpc.cluster.sensors import ParallelClusterSensor
 from hpc.config import (
     SIMULATIONS_DIR,
@@ -431,9 +431,12 @@ def _make_delete_cluster(
     )
 
 
-def was_reached_before(simulation: SimulationConfig, cluster_name: str) -> bool:
+def was_reached_before(simulation: SimulationConfig, context: Context, cluster_name: str) -> bool:
     """Say whether a run has ever connected to its cluster."""
-    return was_reached(cluster_name, aws_conn_id=simulation.connections.aws, region_name=site("region"))
+    account: dict[str, Any] = {"aws_conn_id": simulation.connections.aws, "region_name": site("region")}
+    if not cluster_name and simulation.cluster.pool is not None:
+        cluster_name = leased_cluster(context, pool=simulation.cluster.pool, bucket=site("bucket"), **account)
+    return bool(cluster_name) and was_reached(cluster_name, **account)
 
 
 def keep_lease(simulation: SimulationConfig, context: Context, until: datetime) -> None:

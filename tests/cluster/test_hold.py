@@ -57,7 +57,10 @@ CLEARED = {"create_cluster": "success", "connect": "failed", "run_job": "upstrea
         (CLEARED, {"was_reached": lambda: True}, 24),
         (CLEARED, {"was_reached": lambda: False}, 0),
         (CLEARED, {"was_reached": lambda: True, "exported_by": None}, 0),
-        ({**CLEARED, "create_cluster": "failed"}, {"was_reached": lambda: True}, 0),
+        ({**CLEARED, "create_cluster": "failed"}, {"was_reached": lambda: True}, 24),
+        ({**CLEARED, "create_cluster": "failed"}, {"was_reached": lambda: True, "keep_for": 48 * HOUR}, 24),
+        ({**CLEARED, "create_cluster": "failed"}, {"was_reached": lambda: False, "keep_for": 4 * HOUR}, 0),
+        ({**WELL, "create_cluster": "failed", "export_results": "failed"}, {}, 24),
     ],
 )
 def test_a_cluster_is_kept_for_results_or_for_people(
@@ -100,7 +103,7 @@ def test_the_operator_lets_a_good_run_pass() -> None:
 def test_a_run_that_was_cleared_is_asked_about_its_cluster_and_not_only_about_its_tasks() -> None:
     asked = list[str]()
 
-    def was_reached(name: str) -> bool:
+    def was_reached(context: Any, name: str) -> bool:
         asked.append(name)
         return True
 

@@ -17,7 +17,7 @@ from hpc import errors, site
 from hpc.cluster import template
 from hpc.cluster.leftovers import find_leftovers
 from hpc.cluster.pool import HEAD_START, Lease, Pool, PoolStore, begin_deletion, join, leave, release
-from hpc.cluster.pool_operators import JoinPoolOperator, LeavePoolOperator, renew_lease
+from hpc.cluster.pool_operators import JoinPoolOperator, LeavePoolOperator, leased_cluster, renew_lease
 from hpc.cluster.pool_trigger import PoolIdleTrigger
 from hpc.cluster.sensors import ParallelClusterSensor
 from hpc.head_node.address import HeadNodeAddress, find_head_node
@@ -357,6 +357,14 @@ def test_a_hold_renews_the_lease(sharing: Sharing, region: LocalRegion) -> None:
         region_name=None,
     )
     assert sharing.store.read().holders(end)
+
+
+def test_a_run_that_forgot_its_cluster_finds_it_by_its_lease(sharing: Sharing, region: LocalRegion) -> None:
+    where: Any = {"pool": sharing.pool, "bucket": region.bucket, "aws_conn_id": "aws_default", "region_name": None}
+    assert leased_cluster(sharing.context("a"), **where) == ""
+    sharing.hold("a")
+    assert leased_cluster(sharing.context("a"), **where) == f"pool-{sharing.pool}-1"
+    assert leased_cluster(sharing.context("b"), **where) == ""
 
 
 # ------------------------------------------------------------------------------------------------ the idle time

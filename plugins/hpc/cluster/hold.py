@@ -47,16 +47,18 @@ def decide_hold(
 
     `states` are the run's task states by task id; a task without one has not run. `exported_by` is None when the
     simulation discards its results. `was_reached` is asked when `reached_by` does not say so: whether it succeeded
-    before the run's tasks were cleared. The longest of several reasons wins.
+    before the run's tasks were cleared, `created_by` with them, which may fail now that the cluster is there. The
+    longest of several reasons wins.
     """
     holds: list[Hold] = []
-    if states.get(created_by) != "success":
-        return None
+    is_created = states.get(created_by) == "success"
     failed = sorted(task for task, state in states.items() if state in FAILED and task not in regardless_of)
     is_unsaved = exported_by is not None and states.get(exported_by) != "success"
     if is_unsaved and (states.get(reached_by) == "success" or was_reached()):
         reason = f"a job may have run, but {exported_by} did not verify its results in S3"
         holds.append(Hold(reason, hold_if_unverified))
+    if not is_created:
+        return next(iter(holds), None)
     if unsaved := [task for task in also_exported_by if exported_by is not None and states.get(task) == "failed"]:
         holds.append(Hold(f"{', '.join(unsaved)} did not verify its files in S3", hold_if_unverified))
     if failed and keep_for is not None:
@@ -78,8 +80,9 @@ class HoldClusterOperator(BaseOperator):
     :param regardless_of: task ids that need no cluster: none is held because they fail
     :param keep_for: how long a failed run's cluster is kept for people to look at; None to delete it at once
     :param hold_if_unverified: how long a cluster with unsaved results is kept
-    :param was_reached: called with the cluster's name; whether `reached_by` ever succeeded, for Airflow forgets that
-        when the task is cleared. What it raises fails this task, which is tried again
+    :param was_reached: called with the context and the cluster's name, which is empty for a shared cluster that the run
+        does not know by now; whether `reached_by` ever succeeded, for Airflow forgets that when the task is cleared.
+        What it raises fails this task, which is tried again
     :param tell: called with the context, the event and what it means, when a cluster is kept
     :param keep_lease: of a shared cluster: called with the context and the end of the hold when people have been told
     """
@@ -98,7 +101,7 @@ class HoldClusterOperator(BaseOperator):
         regardless_of: Sequence[str] = (),
         keep_for: timedelta | None,
         hold_if_unverified: timedelta,
-        was_reached: Callable[[str], bool] = lambda cluster_name: False,
+        was_reached: Callable[[Context, str], bool] = lambda context, cluster_name: False,
         tell: Callable[[Context, str, str], None] | None = None,
         keep_lease: Callable[[Context, datetime], None] | None = None,
         **kwargs: Any,
@@ -129,7 +132,7 @@ class HoldClusterOperator(BaseOperator):
             regardless_of=self.regardless_of,
             keep_for=self.keep_for,
             hold_if_unverified=self.hold_if_unverified,
-            was_reached=lambda: self.was_reached(self.cluster_name),
+            was_reached=lambda: self.was_reached(context, self.cluster_name),
         )
         if hold is not None:
             self.wait(context, hold)
@@ -141,7 +144,7 @@ class HoldClusterOperator(BaseOperator):
         until = datetime.now(UTC) + hold.duration
         event = f"its cluster is KEPT RUNNING for {format_duration(hold.duration)}"
         text = (
-            f"{self.cluster_name} is kept until {until.isoformat(timespec='seconds')}: {hold.reason}.\n"
+            f"{self.cluster_name or 'It'} is kept until {until.isoformat(timespec='seconds')}: {hold.reason}.\n"
             "  What to do: look at the failed tasks' logs; clear the export to save the results; mark "
             f"{self.task_id} as success to delete the cluster now."
         )

@@ -441,3 +441,12 @@ def renew_lease(
     task = context["ti"]
     store = PoolStore(Account(aws_conn_id, region_name).client("s3"), bucket, pool)
     store.change(lambda found: renew(found, task.dag_id, task.run_id, until + WATCH))
+
+
+def leased_cluster(
+    context: Context, *, pool: str, bucket: str, aws_conn_id: str | None, region_name: str | None
+) -> str:
+    """Return the name of the cluster that a run holds or watches over; empty if there is none."""
+    task = context["ti"]
+    found = PoolStore(Account(aws_conn_id, region_name).client("s3"), bucket, pool).read()
+    return found.cluster_name if found.lease_of(task.dag_id, task.run_id) else ""
