@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
 from aiohttp import web
@@ -23,9 +23,10 @@ class Alerts:
         path = "T0/B0/chaos"
         return json.dumps({"conn_type": "slackwebhook", "host": host, "password": path})
 
-    def about(self, cluster: str) -> list[str]:
-        """Return what was told about a cluster, oldest first."""
-        return [text for text in self._told if cluster in text]
+    def about(self, names: Iterable[str]) -> list[str]:
+        """Return what was told about a run or its clusters, oldest first."""
+        names = list(names)
+        return [text for text in self._told if any(name in text for name in names)]
 
     async def _take(self, request: web.BaseRequest) -> web.Response:
         document = await request.json()

@@ -37,7 +37,7 @@ class Site:
     def live_all(self, plans: Iterable[Plan], injections: int, parallel: int) -> AsyncGenerator[Report, None]:
         """Live runs, `parallel` at a time, until faults have hit `injections` times or no plan is left."""
         slots = asyncio.Semaphore(parallel)
-        lives = (Life(plan, self).live(slots) for plan in plans)
+        lives = (Life.of_plan(plan, self).live(slots) for plan in plans)
         return live_all(lives, parallel, lambda report: len(report.hits), injections)
 
 
@@ -51,20 +51,24 @@ async def open_site(region: LocalRegion, folder: Path) -> AsyncIterator[Site]:
 
 
 def table(reports: Iterable[Report]) -> Iterator[str]:
-    """Yield the lines of the table: a row a fault, and their sum. A violation counts in each row that hit its run."""
+    """Yield the lines of the table: a row a fault, rows of some kinds of runs, and the sum.
+
+    A violation counts in each row that its run is in.
+    """
     reports = list(reports)
-    rows: dict[str, Counter[str]] = {fault: Counter() for fault in Fault}
-    for report in reports:
-        for fault in {injection.fault for injection in report.hits}:
-            rows[fault]["runs"] += 1
-            rows[fault] += _counted(report)
-        for injection in report.hits:
-            rows[injection.fault]["injections"] += 1
-    yield f"{'fault':<40}{'runs':>6}" + "".join(f"{name:>12}" for name in _COLUMNS)
-    everything = sum((_counted(report) for report in reports), Counter[str]())
-    everything.update(runs=len(reports), injections=sum(len(report.hits) for report in reports))
-    for name, row in (*rows.items(), ("all", everything)):
-        yield f"{name:<40}{row['runs']:>6}" + "".join(f"{row[column]:>12}" for column in _COLUMNS)
+    rows: dict[str, list[Report]] = {
+        **{fault: [report for report in reports if report.hit_by(fault)] for fault in Fault},
+        "of these: cluster shared with another run": [report for report in reports if report.plan.neighbour],
+        "of these: export cleared as told": [report for report in reports if report.answered],
+        "of these: visited by the janitor": [report for report in reports if report.visited],
+        "all": reports,
+    }
+    yield f"{'fault':<44}{'runs':>6}" + "".join(f"{name:>12}" for name in _COLUMNS)
+    for name, some in rows.items():
+        counted = sum((_counted(report) for report in some), Counter[str]())
+        is_fault = name in set(Fault)
+        counted["injections"] = sum(report.hit_by(name) if is_fault else len(report.hits) for report in some)
+        yield f"{name:<44}{len(some):>6}" + "".join(f"{counted[column]:>12}" for column in _COLUMNS)
 
 
 def _counted(report: Report) -> Counter[str]:

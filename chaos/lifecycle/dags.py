@@ -10,7 +10,7 @@ from typing import Any
 from airflow.sdk import DAG
 
 from hpc import janitor
-from hpc.cluster import abandoned
+from hpc.cluster import abandoned, pool
 from hpc.config import SimulationConfig
 from hpc.lifecycle import build_dag
 
@@ -20,12 +20,15 @@ HERE = Path(__file__).parent
 DELAY, LONGEST_WAIT = 1, 120
 #: Seconds for which AWS may still show what is gone.
 SETTLE = 3
+#: For how long a shared cluster's deletion is left to the run that began it: it may be gone.
+HEAD_START = timedelta(seconds=20)
 #: Seconds for which a simulation waits for capacity.
 GRACE = timedelta(seconds=5)
 
 
 def dag_of(order: Order) -> DAG:
     """Return the DAG that an order is about, with the waits of a run that has no hours to wait."""
+    vars(pool)["HEAD_START"] = HEAD_START
     if order["simulation"] is None:
         if order["expired"]:
             _let_time_pass_for(order["expired"])

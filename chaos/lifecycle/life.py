@@ -1,4 +1,7 @@
-"""One run of a simulation, from its first task to its verdict, with faults put in; Airflow's part is played."""
+"""One run of a simulation, from its first task to its verdict, with faults put in; Airflow's part is played.
+
+A run that shares its cluster has a neighbour, to which nothing is done: whatever hits the one must not harm the other.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,13 @@ import asyncio
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chaos.forks import Process
-from chaos.lifecycle import look, processes
+from chaos.lifecycle import look, outage, processes
 from chaos.lifecycle.alerts import Alerts
 from chaos.lifecycle.dags import dag_of
 from chaos.lifecycle.endpoint import Armed, Endpoint, open_endpoint
@@ -29,11 +32,11 @@ from chaos.lifecycle.plan import (
     Plan,
 )
 from chaos.lifecycle.played import RETRIES, Player, end_process
-from chaos.lifecycle.record import Record
+from chaos.lifecycle.record import Record, task_of
 from chaos.lifecycle.rules import Step, next_step, run_state, steps_of
 from chaos.lifecycle.simulation import partition_of, result_of, simulation_of
 from chaos.lifecycle.verdict import Evidence, Violation, violations
-from hpc.names import cluster_name
+from hpc.names import cluster_name, pool_cluster_name
 from local_aws.testing import LocalRegion
 
 if TYPE_CHECKING:
@@ -46,7 +49,10 @@ AIRFLOW_URL = "http://airflow.example.org"
 
 @dataclass
 class Report:
-    """What became of a run: which faults hit it, and what was wrong."""
+    """What became of a run: which faults hit it, and what was wrong with it or its neighbour.
+
+    `answered` says that somebody cleared the export of a cluster that was kept.
+    """
 
     plan: Plan
     hits: list[Injection]
@@ -55,6 +61,11 @@ class Report:
     log: Path
     run: str
     visited: bool
+    answered: bool = False
+
+    def hit_by(self, fault: str) -> int:
+        """Return how many of its faults are of a kind."""
+        return sum(injection.fault == fault for injection in self.hits)
 
 
 def environment(region: LocalRegion, endpoint_url: str, alerts: Alerts) -> dict[str, str]:
@@ -83,49 +94,96 @@ def environment(region: LocalRegion, endpoint_url: str, alerts: Alerts) -> dict[
 
 
 class Life(Player):
-    """One run; its folder is its own."""
+    """One run; its folder is its own. `name` is that of the run, and of its cluster unless it shares one."""
 
-    def __init__(self, plan: Plan, site: Site) -> None:
+    def __init__(self, plan: Plan, site: Site, *, simulation: dict[str, Any], suffix: str = "") -> None:
         self.plan = plan
         self.site = site
         self.region = site.region
-        self.folder = site.runs / str(plan.seed)
+        self.folder = site.runs / f"{plan.seed}{suffix}"
         self.folder.mkdir(parents=True)
-        self.simulation = simulation_of(plan)
-        self.run_id = f"manual__{plan.seed}"
-        self.cluster = cluster_name(self.simulation["name"], self.run_id)
+        self.simulation = simulation
+        self.pool: str = simulation["cluster"].get("name", "")
+        self.run_id = f"manual__{plan.seed}{suffix}"
+        self.name = cluster_name(simulation["name"], self.run_id)
         self.hits: list[Injection] = []
         self.run = ""
+        self.answered = self.held_in_vain = False
         self._armed: list[Armed] = []
         self._finished = False
         self._count = 0
+        self._met = asyncio.Event()
         super().__init__(Record(self.folder / "run.json"), site.forks, self.folder / "log", {})
+
+    @classmethod
+    def of_plan(cls, plan: Plan, site: Site) -> Life:
+        """Return the run that faults are put into."""
+        return cls(plan, site, simulation=simulation_of(plan))
+
+    def clusters(self) -> list[str]:
+        """Return the names of its clusters: of its own one, or of all that its pool has had."""
+        return look.clusters_of(self.region, self.pool) if self.pool else [self.name]
 
     async def live(self, slot: asyncio.Semaphore) -> Report:
         """Live it while a slot is free; return what it has left."""
-        async with slot, open_endpoint(self.region.endpoint_url) as self.endpoint:
+        async with slot:
             began = time.monotonic()
+            self._order_faults_of_region()
+            neighbour = self._neighbour()
+            beside = asyncio.create_task(neighbour.live_beside(self)) if neighbour else None
+            await self._live_alone()
+            await asyncio.gather(*([beside] if beside else []))
+            states = self.record.states()
+            self._note_hits(states)
+            # Of a pool, the last one proves the deletion, whoever that is.
+            is_proven = not self.pool and states.get("delete_cluster") == "success"
+            clusters = await asyncio.to_thread(self.clusters)
+            left = [] if is_proven else await asyncio.to_thread(look.what_is_left_of, self.region, clusters)
+            if left:
+                await self.site.janitor.visit(clusters, is_expired=self.run == "gone")
+            found = await self._judge(clusters, neighbour, abandoned=bool(left))
+            await asyncio.to_thread(self._clean_up, clusters)
+            seconds = time.monotonic() - began
+            return Report(self.plan, self.hits, found, seconds, self.log, self.run, bool(left), self.answered)
+
+    async def live_beside(self, other: Life) -> None:
+        """Live it as the neighbour of a run that has come to the step at which they meet."""
+        await other._met.wait()
+        await self._live_alone()
+
+    async def _live_alone(self) -> None:
+        async with open_endpoint(self.region.endpoint_url) as self.endpoint:
             self.order = self._order(self.endpoint)
             self.dag = dag_of(self.order)
             self.steps = steps_of(self.dag)
-            self._order_faults_of_region()
             self.record.make(self.simulation["name"], self.run_id, datetime.now(UTC).isoformat(), {})
-            watch = asyncio.create_task(self._watch_job())
-            await self._run()
-            states = self.record.states()
-            self._note_hits(states)
-            is_proven = states.get("delete_cluster") == "success"
-            left = [] if is_proven else await asyncio.to_thread(look.what_is_left, self.region, self.cluster)
-            if left:
-                await self.site.janitor.visit(self.cluster, is_expired=self.run == "gone")
-            watch.cancel()
-            evidence = await asyncio.to_thread(self._evidence, states, abandoned=bool(left))
-            found = violations(evidence)
-            hits = [str(injection) for injection in self.hits]
-            self.note(self.plan, evidence, *found, *evidence.alerts, f"hits: {hits}")
-            await asyncio.to_thread(self._clean_up, evidence)
-            seconds = time.monotonic() - began
-            return Report(self.plan, self.hits, found, seconds, self.log, self.run, bool(left))
+            self._watch = asyncio.create_task(self._watch_job())
+            try:
+                await self._run()
+            finally:
+                self._met.set()
+
+    def _neighbour(self) -> Life | None:
+        if not self.plan.neighbour:
+            return None
+        harmless = replace(self.plan, injections=(), neighbour="")
+        return Life(harmless, self.site, simulation=self.simulation, suffix="-neighbour")
+
+    async def _judge(self, clusters: list[str], neighbour: Life | None, *, abandoned: bool) -> list[Violation]:
+        """Return what is wrong with this run, and with its neighbour."""
+        found: list[Violation] = []
+        lives = [self, neighbour] if neighbour else [self]
+        folders = [f"pools/{self.pool}/{life.name}" for life in lives]
+        for life in lives:
+            life._watch.cancel()
+            folder = f"{self.simulation['name']}/{life.name}"
+            evidence = await asyncio.to_thread(life._evidence, clusters, [folder, *folders], abandoned=abandoned)
+            of_life = violations(evidence)
+            if life is neighbour and life.run != "success":
+                of_life.append(Violation("loss", f"the neighbour, to which nothing was done, ends as {life.run}"))
+            life.note(life.plan, evidence, *of_life, *evidence.alerts, f"hits: {list(map(str, life.hits))}")
+            found += of_life
+        return found
 
     def _order(self, endpoint: Endpoint) -> Mapping[str, Any]:
         return {
@@ -148,47 +206,79 @@ class Life(Player):
             if time.monotonic() > end or self._count > MOST_PROCESSES:
                 self.run = "stuck"
                 return
-            await self.advance(step)
+            if step.task_id == self.plan.neighbour:
+                self._met.set()
+            if step.task_id != "hold_cluster" or not self._answer_hold():
+                await self.advance(step)
         if not self.run:
             self.run = run_state(self.steps, self.record.states())
             with self.record.changing() as document:
                 document["state"] = self.run
 
+    def _answer_hold(self) -> bool:
+        """Do what a person does who is told that a cluster is kept for its results: clear the export, once."""
+        task = task_of(self.record.read(), "hold_cluster")
+        if task["state"] != "deferred" or "did not verify its results" not in json.dumps(task["next_kwargs"]):
+            return False
+        if self.plan.answers and not self.answered:
+            self.answered = True
+            self.note("-- the export is cleared: the cluster is kept for its results")
+            self._clear("export_results")
+            return True
+        self.held_in_vain = True
+        return False
+
+    def _clear(self, first: str) -> list[str]:
+        """Clear a task and all after it; return which."""
+        chosen = self.dag.partial_subset([first], include_downstream=True, include_upstream=False)
+        names = list(chosen.task_dict)
+        self.record.clear(names, {name: min(self.steps[name].retries, RETRIES) for name in names})
+        return names
+
     async def _watch_job(self) -> None:
-        await look.until_result_is_written(self.region, self.cluster)
+        await look.until_result_is_written(self.region, self.name, self.pool)
         self._finished = True
 
-    def _evidence(self, states: Mapping[str, str | None], *, abandoned: bool) -> Evidence:
+    def _evidence(self, clusters: list[str], folders: list[str], *, abandoned: bool) -> Evidence:
+        names = [f"Run {self.run_id} of {self.simulation['name']},", self.name, *clusters]
         return Evidence(
-            cluster=self.cluster,
+            names=names,
             run=self.run,
-            states=states,
+            states=self.record.states(),
             abandoned=abandoned,
-            left=look.what_is_left(self.region, self.cluster),
+            left=look.what_is_left_of(self.region, clusters),
             finished=self._finished,
             discarded=self.plan.is_discarded,
-            saved=look.is_saved(self.region, f"{self.simulation['name']}/{self.cluster}", result_of(self.plan)),
-            alerts=self.site.alerts.about(self.cluster),
+            saved=look.is_saved(self.region, folders, self.name, result_of(self.plan)),
+            alerts=self.site.alerts.about(names),
+            held_in_vain=self.held_in_vain,
         )
 
-    def _clean_up(self, evidence: Evidence) -> None:
+    def _clean_up(self, clusters: list[str]) -> None:
         """Leave room for other runs: what was left has been judged."""
         for injection in self.plan.injections:
             if injection.fault in OF_DELETION:
-                self.region.fault(
-                    "deletion", target=f"{self.cluster}/{injection.target}", reason="the last time", times=1
-                )
-        if evidence.left:
-            look.remove(self.region, self.cluster)
+                self.region.fault("deletion", target=self._target(injection), reason="the last time", times=1)
+        for cluster in clusters:
+            if look.what_is_left(self.region, cluster):
+                look.remove(self.region, cluster)
 
     # ------------------------------------------------------------------------------------------ the faults
+    @property
+    def _cluster(self) -> str:
+        """The name of its first cluster."""
+        return pool_cluster_name(self.pool, 1) if self.pool else self.name
+
+    def _target(self, injection: Injection) -> str:
+        return f"{self._cluster}/{injection.target}"
+
     def _order_faults_of_region(self) -> None:
         for injection in self.plan.injections:
-            target = f"{self.cluster}/{injection.target}"
+            target = self._target(injection)
             reason = f"resource {injection.target} refuses to go"
             match injection.fault:
                 case Fault.BOOTSTRAP:
-                    self.region.fault("bootstrap", cluster=self.cluster, reason="Failed to run chef recipe chaos")
+                    self.region.fault("bootstrap", cluster=self._cluster, reason="Failed to run chef recipe chaos")
                 case Fault.CAPACITY:
                     self.region.fault("capacity", target=partition_of(self.plan), code="InsufficientInstanceCapacity")
                 case Fault.DELETION_ONCE:
@@ -204,7 +294,7 @@ class Life(Player):
         deletions = self.region.status()["faults"]["deletions"]
         for injection in self.plan.injections:
             if injection.fault in OF_DELETION:
-                fault = deletions.get(f"{self.cluster}/{injection.target}", {"times": 0})
+                fault = deletions.get(self._target(injection), {"times": 0})
                 struck = fault["times"] < (_ALWAYS if injection.fault is Fault.DELETION_ALWAYS else 1)
             elif injection.fault in OF_REGION:
                 place = "wait_for_stack" if injection.fault is Fault.BOOTSTRAP else "wait_for_allocation"
@@ -247,7 +337,10 @@ class Life(Player):
             while not any(map(processes.is_pcluster, processes.descendants(process.pid))):  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
         await asyncio.sleep(injection.delay)
-        if injection.fault in BY_PEOPLE:
+        if injection.fault is Fault.SSH:
+            if await outage.begin(self.region.directory / "clusters" / self._cluster, injection.outage):
+                self.hits.append(injection)
+        elif injection.fault in BY_PEOPLE:
             self.hits.append(injection)
             await self._act(injection, process, step)
         elif self._kill(injection, process):
@@ -271,10 +364,7 @@ class Life(Player):
                 self.record.mark_failed(self.steps)
                 is_ended = not step.is_teardown
             case Fault.CLEARED:
-                chosen = self.dag.partial_subset([injection.clears], include_downstream=True, include_upstream=False)
-                names = list(chosen.task_dict)
-                self.record.clear(names, {name: min(self.steps[name].retries, RETRIES) for name in names})
-                is_ended = step.task_id in names
+                is_ended = step.task_id in self._clear(injection.clears)
             case Fault.DELETED:
                 self.run = "deleted"
                 self.record.delete()

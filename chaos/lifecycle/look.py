@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from hpc.cluster.pool import PoolStore
 from hpc.errors import HpcError
+from hpc.names import pool_cluster_name
 from hpc.results.receipt import load_receipt, verify_receipt
 from local_aws.testing import LocalRegion
 
@@ -29,6 +32,11 @@ class Thing:
 def what_is_left(region: LocalRegion, cluster: str) -> list[Thing]:
     """Return all of a cluster that is there, by its tags and its name."""
     return [thing for look in _LOOKS for thing in look(region, cluster)]
+
+
+def what_is_left_of(region: LocalRegion, clusters: Iterable[str]) -> list[Thing]:
+    """Return all of some clusters that is there."""
+    return [thing for cluster in clusters for thing in what_is_left(region, cluster)]
 
 
 def _stacks(region: LocalRegion, cluster: str) -> Iterator[Thing]:
@@ -68,22 +76,31 @@ def _others(region: LocalRegion, cluster: str) -> Iterator[Thing]:
 _LOOKS: tuple[Callable[[LocalRegion, str], Iterator[Thing]], ...] = (_stacks, _of_ec2, _others)
 
 
-async def until_result_is_written(region: LocalRegion, cluster: str) -> None:
+def clusters_of(region: LocalRegion, pool: str) -> list[str]:
+    """Return the names of all clusters that a pool has had."""
+    generations = PoolStore(region.client("s3"), region.bucket, pool).read().generation
+    return [pool_cluster_name(pool, number) for number in range(1, generations + 1)]
+
+
+async def until_result_is_written(region: LocalRegion, run: str, pool: str = "") -> None:
     """Return once a job has written its result to the end: later its disk is gone, with its cluster."""
-    shared = region.directory / "clusters" / cluster / "root" / "fsx"
-    while not (shared / "runs" / cluster / "result.txt").exists():  # noqa: ASYNC110 - a disk tells nobody
+    clusters, where = f"pool-{pool}-*" if pool else run, f"root/fsx/runs/{run}/result.txt"
+    while not list((region.directory / "clusters").glob(f"{clusters}/{where}")):  # noqa: ASYNC110 - a disk tells nobody
         await asyncio.sleep(0.1)
 
 
-def is_saved(region: LocalRegion, prefix: str, text: str) -> bool:
-    """Say whether S3 holds the result with this very content, and a receipt that lists it and is true."""
+def is_saved(region: LocalRegion, folders: Iterable[str], run: str, text: str) -> bool:
+    """Say whether S3 holds the result with this very content, and a receipt that lists it and is true.
+
+    The receipt is in one of the folders; the janitor saves the folders of all runs of a pool together.
+    """
     s3 = region.client("s3")
-    for name in ("receipt.json", "receipt-janitor.json"):
+    for folder, name in itertools.product(folders, ("receipt.json", "receipt-janitor.json")):
         try:
-            receipt = load_receipt(s3, f"s3://{region.bucket}/{prefix}/{name}")
+            receipt = load_receipt(s3, f"s3://{region.bucket}/{folder}/{name}")
         except HpcError:
             continue
-        keys = [file.key for file in receipt.files if file.path == "result.txt"]
+        keys = [file.key for file in receipt.files if file.path in ("result.txt", f"{run}/result.txt")]
         if keys and not verify_receipt(s3, receipt, read=True) and _content(s3, region.bucket, keys[0]) == text:
             return True
     return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import dataclass
 from enum import StrEnum
@@ -28,6 +29,7 @@ class Fault(StrEnum):
     DELETION_FEIGNED = "deletion leaves a resource alive"
     S3_DENIED = "S3 denies writes"
     S3_CORRUPTED = "a write to S3 corrupted"
+    SSH = "head node does not answer by SSH"
     MARKED_FAILED = "run marked failed"
     CLEARED = "run cleared"
     DELETED = "run deleted"
@@ -75,8 +77,14 @@ _DEFERRED = (
     *("wait_for_stack", "wait_for_allocation", "run_job", "watch_alarms", "export_results"),
     *("wait_for_empty_queue", "delete_cluster"),
 )
+#: When a neighbour comes: to make the cluster together, while it is used, and while it is deleted.
+_MEETINGS = ("create_cluster", "wait_for_stack", "run_job", "wait_for_empty_queue", "delete_cluster", "delete_cluster")
 _TEARDOWNS = ("export_results", "hold_cluster", "delete_cluster", "report")
 _WITH_PCLUSTER = ("render_cluster_config", "create_cluster", "delete_cluster")
+_WITH_SSH = (
+    *("verify_cluster", "connect", "submit_job", "wait_for_allocation", "run_job", "export_results", "export_results"),
+    "wait_for_empty_queue",
+)
 #: Steps that ask AWS, the more often the more calls they make.
 _ASKING = (
     *("create_cluster", "create_cluster", "wait_for_stack", "verify_cluster", "connect", "watch_alarms"),
@@ -87,13 +95,15 @@ ON_WRITES = frozenset({Fault.S3_DENIED, Fault.S3_CORRUPTED})
 OF_DELETION = frozenset({Fault.DELETION_ONCE, Fault.DELETION_ALWAYS, Fault.DELETION_FEIGNED})
 #: Faults that are there from the beginning: the local region has them.
 OF_REGION = OF_DELETION | {Fault.BOOTSTRAP, Fault.CAPACITY}
+#: What hits the cluster of a run, and with it all that share it, or all of Airflow.
+SHARED_FATE = frozenset({Fault.BOOTSTRAP, Fault.CAPACITY, Fault.SSH, Fault.DELETION_ALWAYS, Fault.GONE})
 BY_PEOPLE = frozenset({Fault.MARKED_FAILED, Fault.CLEARED, Fault.DELETED, Fault.GONE})
 #: Every fault that is played comes first in its turn; what comes in addition leaves a run that goes on.
 _ROUND = tuple(fault for fault in Fault if fault is not Fault.AIRFLOW)
 _ADDED = (
     *(Fault.TASK, Fault.BOUNDARY, Fault.BOUNDARY, Fault.WORKER, Fault.TRIGGERER, Fault.PCLUSTER),
     *(Fault.THROTTLED, Fault.ERROR, Fault.CUT, Fault.UNHEARD, Fault.EXPIRED),
-    *(Fault.DELETION_ONCE, Fault.S3_DENIED, Fault.S3_CORRUPTED, Fault.MARKED_FAILED),
+    *(Fault.DELETION_ONCE, Fault.S3_DENIED, Fault.S3_CORRUPTED, Fault.SSH, Fault.MARKED_FAILED),
 )
 #: What refuses to go: the logical id or the type of a resource.
 _REFUSING = ("HeadNode", "AWS::EC2::SecurityGroup", "AWS::IAM::Role", "AWS::EC2::Volume", "AWS::DynamoDB::Table")
@@ -101,6 +111,8 @@ _STAYING = (
     *("HeadNode", "AWS::EC2::Volume", "AWS::EC2::NetworkInterface", "AWS::Route53::HostedZone"),
     *("AWS::CloudWatch::Alarm", "AWS::DynamoDB::Table"),
 )
+#: Seconds for which a head node does not answer; the last one is for good.
+OUTAGES = (1.0, 5.0, 15.0, math.inf)
 
 
 @dataclass(frozen=True)
@@ -108,7 +120,7 @@ class Injection:
     """One fault. It strikes in a process of `step` and `phase`, `delay` seconds after its beginning or at a `moment`.
 
     On the way to AWS it strikes at the `call`-th call from then on, `calls` times; in the region it hits `target`; who
-    clears does so from the step `clears` on.
+    clears does so from the step `clears` on; the head node does not answer for so many seconds of an `outage`.
     """
 
     fault: Fault
@@ -120,6 +132,7 @@ class Injection:
     calls: int = 0
     target: str = ""
     clears: str = ""
+    outage: float = 0.0
 
     def __str__(self) -> str:
         if self.fault in OF_REGION:
@@ -128,17 +141,24 @@ class Injection:
         if self.calls:
             return f"{where} at call {self.call}, {self.calls}x"
         instant = self.moment or f"after {self.delay:.2f} s"
-        return f"{where} {instant}{f', from {self.clears} on' if self.clears else ''}"
+        more = f", from {self.clears} on" if self.clears else f", for {self.outage} s" if self.outage else ""
+        return f"{where} {instant}{more}"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One run: its job's exit code, whether its results are discarded, and the faults."""
+    """One run: its job's exit code, whether its results are discarded, and the faults.
+
+    Somebody `answers` when told that a cluster is kept for its results: he clears the export, once. A run that shares
+    its cluster has a `neighbour` that nothing is done to: it is triggered when the run comes to that step.
+    """
 
     seed: int
     exit_code: int
     is_discarded: bool
     injections: tuple[Injection, ...]
+    answers: bool = False
+    neighbour: str = ""
 
     @classmethod
     def of_seed(cls, seed: int, faults: tuple[Fault, ...] = _ROUND) -> Plan:
@@ -147,12 +167,14 @@ class Plan:
         first = injection(faults[seed % len(faults)], chance)
         added = chance.sample(_ADDED, chance.choice((0, 1, 1, 2, 2, 2)))
         others = [injection(fault, chance) for fault in dict.fromkeys(added) if fault is not first.fault]
-        return cls(
-            seed=seed,
-            exit_code=chance.choice((0, 0, 0, 0, 3)),
-            is_discarded=chance.random() < 0.1,
-            injections=(first, *others),
-        )
+        exit_code = chance.choice((0, 0, 0, 0, 3))
+        is_discarded = chance.random() < 0.1
+        answers = chance.random() < 0.7
+        # Whatever the region does to the cluster of both, it does to both.
+        can_share = not any(each.fault in SHARED_FATE for each in (first, *others))
+        neighbour = chance.choice(_MEETINGS) if can_share and chance.random() < 0.3 else ""
+        exit_code = 0 if neighbour else exit_code
+        return cls(seed, exit_code, is_discarded, (first, *others), answers, neighbour)
 
     @classmethod
     def of_whole_airflow(cls, seed: int) -> Plan:
@@ -164,6 +186,7 @@ class Plan:
 
     def __str__(self) -> str:
         job = f"exit {self.exit_code}{', discarded' if self.is_discarded else ''}"
+        job += f"; shared from {self.neighbour} on" if self.neighbour else ""
         return f"seed {self.seed}: {'; '.join(map(str, self.injections))}; job: {job}"
 
 
@@ -188,11 +211,17 @@ def injection(fault: Fault, chance: random.Random) -> Injection:
     seconds = chance.uniform(0.0, _SECONDS[step] * (0.5 if phase is Phase.RESUME else 1.0))
     moment = chance.choice(list(Moment)[1:]) if fault is Fault.BOUNDARY else Moment.NEVER
     clears = chance.choice(STEPS[: STEPS.index(step) + 1]) if fault is Fault.CLEARED else ""
-    return Injection(fault, step, phase, seconds, moment, clears=clears)
+    outage = chance.choice(OUTAGES) if fault is Fault.SSH else 0.0
+    return Injection(fault, step, phase, seconds, moment, clears=clears, outage=outage)
 
 
 def _places(fault: Fault) -> tuple[str, ...]:
-    places = {Fault.WORKER: _TEARDOWNS, Fault.TRIGGERER: _DEFERRED, Fault.PCLUSTER: _WITH_PCLUSTER}
+    places = {
+        Fault.WORKER: _TEARDOWNS,
+        Fault.TRIGGERER: _DEFERRED,
+        Fault.PCLUSTER: _WITH_PCLUSTER,
+        Fault.SSH: _WITH_SSH,
+    }
     return places.get(fault, STEPS)
 
 

@@ -15,7 +15,7 @@ def simulation_of(plan: Plan) -> dict[str, Any]:
         "name": f"chaos_{plan.seed}",
         "description": "A job of a second, for faults",
         "owner": "chaos",
-        "cluster": {"profile": "cpu_ebs"},
+        "cluster": {"profile": "cpu_ebs", **_sharing(plan)},
         "job": {
             "script": "hello.sh",
             "parameters": {
@@ -28,6 +28,17 @@ def simulation_of(plan: Plan) -> dict[str, Any]:
         "deadline": "1h",
         **({"export": "discard"} if plan.is_discarded else {}),
     }
+
+
+def _sharing(plan: Plan) -> dict[str, Any]:
+    if not plan.neighbour:
+        return {}
+    return {"sharing": "pooled", "name": pool_of(plan), "idle": "2s", "values": {"nodes": 2}}
+
+
+def pool_of(plan: Plan) -> str:
+    """Return the name of the pool of a run and its neighbour; empty for a run with a cluster of its own."""
+    return f"p{plan.seed}" if plan.neighbour else ""
 
 
 def word_of(plan: Plan) -> str:

@@ -17,19 +17,25 @@ FAILED = frozenset({"failed", "upstream_failed"})
 ENDED = frozenset({"success", "failed"})
 #: An alert that tells of a cluster that is not gone names all that is its own, even where it could not be listed.
 _NOT_GONE = re.compile(r"deletion of its cluster FAILED|NOT DELETED|Deletion +NOT proven")
-_NOT_SAVED = re.compile(r"results NOT saved|did not verify|export_results")
+#: The alerts that a loss needs: the cluster was kept for people to save what it has, and they were told so; it is kept
+#: still; or nobody could find out.
+_KEPT = re.compile(r"KEPT RUNNING.*did not verify its results", re.DOTALL)
+_STILL_KEPT = re.compile(r"NOT DELETED.*results NOT saved")
+_NOT_KNOWN = re.compile(r"whether its results are safe is NOT KNOWN, and its cluster is deleted")
 
 
 @dataclass(frozen=True)
 class Evidence:
     """What was found after a run, and after the janitor's visit where there was one.
 
-    `run` is `success`, `failed`, `deleted` (by a person), `gone` (with its Airflow) or `stuck`; `states` are those of
-    its tasks; `abandoned` says that its cluster was there when Airflow had done with it. `left` is there, `finished`
-    says that the job wrote its result to the end, `saved` that it is in S3, and `alerts` are the messages to people.
+    `names` are what its alerts call it: the run, and its clusters. `run` is `success`, `failed`, `deleted` (by a
+    person), `gone` (with its Airflow) or `stuck`; `states` are those of its tasks; `abandoned` says that its cluster
+    was there when Airflow had done with it. `left` is there, `finished` says that the job wrote its result to the end,
+    `saved` that it is in S3, and `alerts` are the messages to people. `held_in_vain` says that its cluster was kept for
+    unsaved results, and nobody came.
     """
 
-    cluster: str
+    names: Sequence[str]
     run: str
     states: Mapping[str, str | None]
     abandoned: bool
@@ -38,6 +44,7 @@ class Evidence:
     discarded: bool
     saved: bool
     alerts: Sequence[str]
+    held_in_vain: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,7 +65,7 @@ def violations(evidence: Evidence) -> list[Violation]:
 
 
 def _leaks(evidence: Evidence) -> Iterator[str]:
-    told = [line for alert in evidence.alerts for line in _about(alert, evidence.cluster) if _NOT_GONE.search(line)]
+    told = any(map(_NOT_GONE.search, _told(evidence)))
     for thing in evidence.left:
         if not told and not any(thing.id in alert for alert in evidence.alerts):
             yield f"{thing.kind} {thing.id} is there, and no alert names it"
@@ -67,9 +74,9 @@ def _leaks(evidence: Evidence) -> Iterator[str]:
 def _losses(evidence: Evidence) -> Iterator[str]:
     if not evidence.finished or evidence.discarded or evidence.saved:
         return
-    told = [line for alert in evidence.alerts for line in _about(alert, evidence.cluster) if _NOT_SAVED.search(line)]
-    if not told:
-        yield "the job wrote its result, S3 does not have it, and no alert says so"
+    was_kept = evidence.held_in_vain and any(map(_KEPT.search, _told(evidence)))
+    if not was_kept and not any(_STILL_KEPT.search(line) or _NOT_KNOWN.search(line) for line in _told(evidence)):
+        yield "the job wrote its result, S3 does not have it, and its cluster was not kept for people who were told"
 
 
 def _silences(evidence: Evidence) -> Iterator[str]:
@@ -85,9 +92,11 @@ def _silences(evidence: Evidence) -> Iterator[str]:
         yield "an abandoned cluster was found, and nobody was told"
 
 
-def _about(alert: str, cluster: str) -> list[str]:
-    """Return what an alert says about a cluster: a run's own says all about it, the janitor's has a line for each."""
-    lines = alert.splitlines()
-    if "The janitor" in lines[0]:
-        return [line for line in lines if cluster in line]
-    return [alert] if cluster in alert else []
+def _told(evidence: Evidence) -> list[str]:
+    """Return what the alerts say about a run: its own say all about it, the janitor's have a line for each cluster."""
+    told: list[str] = []
+    for alert in evidence.alerts:
+        lines = alert.splitlines()
+        parts = lines if "The janitor" in lines[0] else [alert]
+        told += [part for part in parts if any(name in part for name in evidence.names)]
+    return told

@@ -27,12 +27,12 @@ class JanitorsVisits:
         self._one_at_a_time = asyncio.Lock()
         self.count = 0
 
-    async def visit(self, cluster: str, *, is_expired: bool) -> None:
-        """Let the janitor look after a cluster, unless it has come meanwhile for another one and found this one too."""
+    async def visit(self, clusters: list[str], *, is_expired: bool) -> None:
+        """Let the janitor look after clusters, unless it has come meanwhile for others and found these too."""
         async with self._one_at_a_time:
-            if await asyncio.to_thread(look.what_is_left, self._site.region, cluster):
+            if await asyncio.to_thread(look.what_is_left_of, self._site.region, clusters):
                 self.count += 1
-                await self._visit([cluster] if is_expired else [])
+                await self._visit(clusters if is_expired else [])
 
     async def _visit(self, expired: list[str]) -> None:
         site = self._site

@@ -113,17 +113,19 @@ async def _report(site: Site, run: _Run, states: dict[str, str], began: float) -
         document["state"] = "running" if ended is None else ended
     left = await asyncio.to_thread(look.what_is_left, site.region, run.cluster)
     if left:
-        await site.janitor.visit(run.cluster, is_expired=False)
+        await site.janitor.visit([run.cluster], is_expired=False)
     evidence = Evidence(
-        cluster=run.cluster,
+        names=[run.cluster],
         run=ended if ended in ("success", "failed") else "stuck",
         states=states,
         abandoned=bool(left),
         left=await asyncio.to_thread(look.what_is_left, site.region, run.cluster),
         finished=run.finished,
         discarded=False,
-        saved=await asyncio.to_thread(look.is_saved, site.region, f"{DAG_ID}/{run.cluster}", result_of(WHOLE)),
-        alerts=site.alerts.about(run.cluster),
+        saved=await asyncio.to_thread(
+            look.is_saved, site.region, [f"{DAG_ID}/{run.cluster}"], run.cluster, result_of(WHOLE)
+        ),
+        alerts=site.alerts.about([run.cluster]),
     )
     found = violations(evidence)
     with suppress(OSError):

@@ -148,15 +148,18 @@ def leave(pool: Pool, dag_id: str, run_id: str, now: datetime, until: datetime) 
     return pool.model_copy(update={"leases": (*others, leaving), "quiet_since": pool.quiet_since or now})
 
 
-def begin_deletion(pool: Pool, cluster_name: str, by: str, now: datetime, alone: timedelta = HEAD_START) -> Pool:
-    """Return the pool whose cluster may be deleted from now on; unchanged when a run holds it, or it is another one."""
+def begin_deletion(pool: Pool, cluster_name: str, by: str, now: datetime, alone: timedelta | None = None) -> Pool:
+    """Return the pool whose cluster may be deleted from now on; unchanged when a run holds it, or it is another one.
+
+    It is left to whoever begins it for as long as `alone`, HEAD_START if left out.
+    """
     if pool.state != "open" or pool.cluster_name != cluster_name or pool.holders(now):
         return pool
     return pool.model_copy(
         update={
             "state": "deleting",
             "leases": pool.live(now),
-            "deletion": Deletion(by=by, begun=now, alone_until=now + alone),
+            "deletion": Deletion(by=by, begun=now, alone_until=now + (alone or HEAD_START)),
         }
     )
 

@@ -1,6 +1,18 @@
 from __future__ import annotations
 
-from chaos.lifecycle.plan import BY_PEOPLE, OF_REGION, ON_THE_WAY, ON_WRITES, STEPS, Fault, Moment, Phase, Plan
+from chaos.lifecycle.plan import (
+    BY_PEOPLE,
+    OF_REGION,
+    ON_THE_WAY,
+    ON_WRITES,
+    OUTAGES,
+    SHARED_FATE,
+    STEPS,
+    Fault,
+    Moment,
+    Phase,
+    Plan,
+)
 
 PLANS = [Plan.of_seed(seed) for seed in range(3000)]
 INJECTIONS = [injection for plan in PLANS for injection in plan.injections]
@@ -37,3 +49,15 @@ def test_who_clears_clears_from_a_step_that_has_begun() -> None:
     cleared = [each for each in INJECTIONS if each.fault is Fault.CLEARED]
     assert cleared
     assert all(STEPS.index(each.clears) <= STEPS.index(each.step) for each in cleared)
+
+
+def test_a_head_node_falls_silent_for_a_while_or_for_good_and_nothing_else_does() -> None:
+    assert {each.outage for each in INJECTIONS if each.fault is Fault.SSH} == set(OUTAGES)
+    assert all(each.outage == 0.0 for each in INJECTIONS if each.fault is not Fault.SSH)
+
+
+def test_a_neighbour_shares_a_cluster_but_not_what_hits_the_whole_of_it() -> None:
+    shared = [plan for plan in PLANS if plan.neighbour]
+    assert len(shared) > len(PLANS) / 10
+    assert not any(each.fault in SHARED_FATE for plan in shared for each in plan.injections)
+    assert all(plan.neighbour in STEPS and plan.exit_code == 0 for plan in shared)

@@ -12,7 +12,7 @@ from chaos.lifecycle.verdict import Evidence, violations
 
 CLUSTER = "chaos-7-0123456789"
 GOOD = Evidence(
-    cluster=CLUSTER,
+    names=["Run manual__7 of chaos_7,", CLUSTER],
     run="success",
     states={"run_job": "success", "delete_cluster": "success"},
     abandoned=False,
@@ -25,6 +25,10 @@ GOOD = Evidence(
 INSTANCE = Thing("instance", "i-1")
 FAILED = {"run_job": "failed", "delete_cluster": "success"}
 RUN_FAILED = f"*chaos_7: the run FAILED*\nRun manual__7 of chaos_7, cluster {CLUSTER}: the run FAILED."
+KEPT = (
+    f"*chaos_7: its cluster is KEPT RUNNING for 24h*\nRun manual__7 of chaos_7, cluster {CLUSTER}: until then\n"
+    "a job may have run, but export_results did not verify its results in S3."
+)
 JANITOR = "*The janitor could not delete everything*\n"
 
 
@@ -58,14 +62,20 @@ def test_what_is_left_has_to_be_named(alerts: list[str], expected: set[str]) -> 
     [
         ({}, {"loss"}),
         ({"alerts": [RUN_FAILED]}, {"loss"}),
-        ({"alerts": [f"{RUN_FAILED}\nFailed     export_results"]}, set()),
-        ({"alerts": [f"{JANITOR}DELETED     {CLUSTER} (chaos_7); results NOT saved"]}, set()),
-        ({"alerts": [f"{JANITOR}DELETED     other (chaos_8); results NOT saved\nDELETED {CLUSTER}"]}, {"loss"}),
+        ({"alerts": [f"{RUN_FAILED}\nFailed     export_results"]}, {"loss"}),
+        ({"alerts": [KEPT]}, {"loss"}),  # somebody came, or the cluster was deleted all the same
+        ({"alerts": [KEPT], "held_in_vain": True}, set()),
+        ({"alerts": [KEPT.replace("manual__7 ", "manual__8 ").replace(CLUSTER, "")], "held_in_vain": True}, {"loss"}),
+        ({"held_in_vain": True}, {"loss"}),
+        ({"alerts": [f"{JANITOR}NOT DELETED {CLUSTER} (chaos_7); results NOT saved"]}, set()),
+        ({"alerts": [f"{JANITOR}DELETED     {CLUSTER} (chaos_7); results NOT saved"]}, {"loss"}),
+        ({"alerts": [f"{JANITOR}NOT DELETED other (chaos_8); results NOT saved\nDELETED {CLUSTER}"]}, {"loss"}),
+        ({"alerts": [f"{RUN_FAILED}\nwhether its results are safe is NOT KNOWN, and its cluster is deleted"]}, set()),
         ({"discarded": True}, set()),
         ({"finished": False}, set()),
     ],
 )
-def test_a_result_that_is_not_in_s3_is_lost_unless_somebody_says_so(
+def test_a_result_that_is_not_in_s3_is_lost_unless_the_cluster_was_kept_and_people_were_told(
     changes: dict[str, Any], expected: set[str]
 ) -> None:
     assert kinds(saved=False, **changes) == expected
