@@ -85,6 +85,12 @@ def write_json(rows: Sequence[Row], file: Path) -> None:
     file.write_text(f"[\n  {lines}\n]\n", encoding="utf-8")
 
 
+def read_json(file: Path) -> list[Row]:
+    """Return the rows that `write_json` wrote; none if it never did."""
+    documents = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
+    return [Row(**{name: value for name, value in each.items() if name != "met"}) for each in documents]
+
+
 def put_between(text: str, mark: str, content: str) -> str:
     """Replace what stands between the comments `mark` and `end of mark` of a page."""
     begin, end = f"<!-- {mark} -->", f"<!-- end of {mark} -->"

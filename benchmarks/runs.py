@@ -19,7 +19,7 @@ from airflow_client.client.exceptions import ConflictException, ServiceException
 from benchmarks.empty_dag import source_of_empty_dags
 from benchmarks.intervals import Interval, covered, of_jobs, of_stack
 from benchmarks.processes import PclusterWatch
-from benchmarks.report import Row, table
+from benchmarks.report import Row
 from hpc.config import SIMULATIONS_DIR, load_simulation
 from hpc.lifecycle import build_dag
 from hpc.names import cluster_name
@@ -186,9 +186,11 @@ def write_empty_dags(folder: Path) -> None:
         (folder / f"{name}.py").write_text(source_of_empty_dags(shape, [name], defers=name == DEFERRING))
 
 
-def measure(folder: Path, together: Sequence[int], rounds: int) -> list[Row]:
-    """Measure so many runs at once; one at a time as often as `rounds` says, in turns with the empty DAGs."""
-    rows: list[Row] = []
+def measure(folder: Path, together: Sequence[int], rounds: int) -> Iterator[list[Row]]:
+    """Measure so many runs at once; one at a time as often as `rounds` says, in turns with the empty DAGs.
+
+    Yields the rows of each number when they are there: a later one may fail after half an hour.
+    """
     with open_laboratory(folder) as laboratory:
         laboratory.run_together(EMPTY, 1)  # Airflow's first run imports what later ones find
         for number in together:
@@ -198,9 +200,7 @@ def measure(folder: Path, together: Sequence[int], rounds: int) -> list[Row]:
                     ended = laboratory.run_together(dag_id, number)
                     print(f"{number} at once of {dag_id}: {median(run.whole for run in ended):.1f} s", flush=True)
                     found[dag_id] += ended
-            rows += rows_of(number, found)
-            print(table(rows), flush=True)
-    return rows
+            yield rows_of(number, found)
 
 
 def rows_of(number: int, found: Mapping[str, Sequence[Run]]) -> list[Row]:

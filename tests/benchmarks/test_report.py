@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.report import Row, put_between, shown, table, write_json
+from benchmarks.report import Row, put_between, read_json, shown, table, write_json
 
 ROWS = [
     Row("remote commands", "a minute", 5.98765, "<= 6", {"one": 6000.4, "two": None}),
@@ -28,6 +28,13 @@ def test_the_file_has_rows_with_these_keys(tmp_path: Path) -> None:
     assert [list(row) for row in rows] == [["name", "unit", "target", "figure", "peer", "met"]] * 3
     assert rows[0]["figure"] == 5.99
     assert rows[0]["peer"] == {"one": 6000.0, "two": None}
+
+
+def test_the_rows_of_a_file_can_be_read_again(tmp_path: Path) -> None:
+    file = tmp_path / "jobs.json"
+    assert read_json(file) == []
+    write_json(ROWS, file)
+    assert [row.as_dict() for row in read_json(file)] == [row.as_dict() for row in ROWS]
 
 
 @pytest.mark.parametrize(
