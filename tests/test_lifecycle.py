@@ -7,14 +7,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.sdk import DAG, CronTriggerTimetable
+from airflow.sdk import DAG, CronTriggerTimetable, RetryAction
 from airflow.sdk.definitions.timetables.simple import NullTimetable
 from airflow.serialization.serialized_objects import DagSerialization
 
-from hpc import retries
+from hpc import lifecycle, retries
 from hpc.cluster.history import cluster_history
 from hpc.config import SIMULATIONS_DIR, SimulationConfig, load_simulation, load_simulations
-from hpc.errors import ConfigurationError
+from hpc.errors import ConfigurationError, DeadlineExceededError
 from hpc.lifecycle import RUN, build_dag, check_form, job_parameters, longest_life, sweep_of, trigger_form
 from hpc.names import TAG_AIRFLOW, TAG_DIRECTORY, TAG_OUTPUTS, TAG_POOL, TAG_RESULTS, decode_tag
 
@@ -106,6 +106,62 @@ def test_at_the_runs_deadline_every_wait_fails_and_the_job_is_no_longer_submitte
     assert {dag.get_task(task).until for task in waits} == {"{{ expiry(dag_run.start_date, 5400) }}"}
     assert all("until" in dag.get_task(task).template_fields for task in waits)
     assert dag.get_task("submit_job").execution_timeout == timedelta(minutes=90)
+
+
+def late(task_id: str, *, by: timedelta) -> Any:
+    """What Airflow calls a task's `pre_execute` with, in a run that is past its deadline of 90 minutes by so long."""
+    task = SimpleNamespace(task_id=task_id, cluster_name="melt-1")
+    return {"dag_run": SimpleNamespace(start_date=datetime.now(UTC) - timedelta(minutes=90) - by), "task": task}
+
+
+def test_past_the_deadline_no_step_towards_a_job_begins_and_all_that_saves_and_deletes_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lifecycle, "was_reached_before", lambda *_: False)
+    dag = build_dag(simulation(deadline="90m"))
+    for task_id in ("verify_cluster", "connect", "submit_job"):
+        task = dag.get_task(task_id)
+        task._pre_execute_hook(late(task_id, by=timedelta(minutes=-1)))
+        with pytest.raises(DeadlineExceededError, match=rf"{task_id} does not begin .* deadline of 1h 30m") as caught:
+            task._pre_execute_hook(late(task_id, by=timedelta(seconds=1)))
+        assert task.retry_policy.evaluate(caught.value, 1, 9).action is RetryAction.FAIL, task_id
+    ending = ("export_results", "wait_for_empty_queue", "hold_cluster", "delete_cluster", "report")
+    assert all(dag.get_task(task_id)._pre_execute_hook is None for task_id in ending)
+
+
+def test_a_task_that_comes_back_from_the_triggerer_is_not_asked_for_the_deadline(dag: DAG) -> None:
+    """Airflow calls `pre_execute` again then: a job that has ended in time is not to be lost by that."""
+    asked = [task for task in dag.tasks if task._pre_execute_hook is not None]
+    assert {task.task_id for task in asked} == {"install_parallelcluster", "verify_cluster", "connect", "submit_job"}
+    assert dag.get_task("submit_job").wait_for_completion is False
+
+
+def test_whoever_clears_the_connection_to_save_results_of_a_late_run_is_let_through(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[str] = []
+
+    def was_reached_before(_simulation: SimulationConfig, _context: Any, cluster: str) -> bool:
+        asked.append(cluster)
+        return True
+
+    monkeypatch.setattr(lifecycle, "was_reached_before", was_reached_before)
+    dag = build_dag(simulation(deadline="90m"))
+    for task_id in ("verify_cluster", "connect"):
+        dag.get_task(task_id)._pre_execute_hook(late(task_id, by=timedelta(hours=1)))
+    assert asked == ["melt-1", "melt-1"]
+    with pytest.raises(DeadlineExceededError):
+        dag.get_task("submit_job")._pre_execute_hook(late("submit_job", by=timedelta(hours=1)))
+
+
+def test_the_steps_are_refused_at_the_moment_at_which_the_waits_end(dag: DAG) -> None:
+    start = datetime(2020, 1, 1, 12, 0, 0, 900_000, tzinfo=UTC)
+    context: Any = {"dag_run": SimpleNamespace(start_date=start), "task": SimpleNamespace(task_id="submit_job")}
+    end = dag.get_task("run_job").render_template(dag.get_task("run_job").until, context, dag.get_template_env())
+    with pytest.raises(DeadlineExceededError) as caught:
+        dag.get_task("submit_job")._pre_execute_hook(context)
+    assert end == "2020-01-01T14:00:00Z"
+    assert f"({end})" in str(caught.value)
 
 
 def test_the_tags_are_all_that_the_janitor_needs() -> None:

@@ -1,17 +1,27 @@
-"""What happens when a run is past its deadline: an error in the triggerer's log; Airflow's UI marks the run as well."""
+"""What happens when a run is past its deadline: people are told of it, and no step towards a job begins any more.
+
+The alert is an error in the triggerer's log as well; Airflow's UI marks the run.
+"""
 
 from __future__ import annotations
 
 import logging
-from typing import Any
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from asgiref.sync import sync_to_async
 
 from hpc.config import Notify
-from hpc.names import cluster_name
+from hpc.durations import format_duration
+from hpc.errors import DeadlineExceededError
+from hpc.names import cluster_name, expiry
 from hpc.notify import RunOf, Teller
 from hpc.site import airflow_url
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
 
 log = logging.getLogger(__name__)
 
@@ -43,3 +53,27 @@ async def alert(
         link = f"{airflow_url().rstrip('/')}/dags/{simulation}/runs/{quote(run_id)}"
         event = f"it is not finished after its deadline of {deadline}"
         await sync_to_async(tell)(RunOf(simulation, run_id, link), event, AFTERWARDS)
+
+
+def require_time(
+    deadline: timedelta, context: Context, *, was_reached: Callable[[Context, str], bool] | None = None
+) -> None:
+    """Raise DeadlineExceededError if a run is past its deadline: the same moment at which its waits end.
+
+    It is for tasks that are not deferred, as `pre_execute`: Airflow calls that again when a task comes back.
+
+    `was_reached` says, of the context and the cluster's name, whether that was ever connected to. Such a one may hold
+    results, and whoever clears the connection to save them is let through. What it raises fails the task, which is
+    tried again.
+    """
+    started = context["dag_run"].start_date
+    if started is None or expiry(datetime.now(UTC), 0) < (end := expiry(started, deadline.total_seconds())):
+        return
+    task: Any = context["task"]
+    if was_reached is not None and was_reached(context, task.cluster_name):
+        return
+    raise DeadlineExceededError(
+        f"{task.task_id} does not begin any more: the run is past its deadline of {format_duration(deadline)} ({end})",
+        remedy="nothing: what there is of it is saved and its cluster is deleted; if the next run needs longer, raise"
+        " the simulation's deadline",
+    )

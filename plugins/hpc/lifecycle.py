@@ -230,6 +230,8 @@ def add_tasks(simulation: SimulationConfig) -> None:
     policy = _policies(simulation.retries)
     staging = replace(retries.STAGING, timeout=min(retries.STAGING.timeout, simulation.deadline))
     tell = Teller(simulation.notify, simulation.connections.aws, pool)
+    in_time = partial(deadline.require_time, simulation.deadline)
+    in_time_or_reached = partial(in_time, was_reached=partial(was_reached_before, simulation))
 
     with TaskGroup("provision", prefix_group_id=False, tooltip="Steps 1 to 5: from nothing to a cluster"):
         install_parallelcluster = ParallelClusterInstallOperator(
@@ -260,6 +262,7 @@ def add_tasks(simulation: SimulationConfig) -> None:
             task_id="verify_cluster",
             cluster_name=cluster,
             shared_dir=simulation.cluster.shared_dir,
+            pre_execute=in_time_or_reached,
             **aws,
             **ssh,
             **policy(retries.HEAD_NODE),
@@ -268,7 +271,12 @@ def add_tasks(simulation: SimulationConfig) -> None:
     with TaskGroup("compute", prefix_group_id=False, tooltip="Steps 6 to 10: the job"):
         # A setup task: whatever comes after it, a person's mark on the run included, what the job left is saved.
         connect = HeadNodeConnectOperator(
-            task_id="connect", cluster_name=cluster, **aws, **ssh, **policy(retries.HEAD_NODE)
+            task_id="connect",
+            cluster_name=cluster,
+            pre_execute=in_time_or_reached,
+            **aws,
+            **ssh,
+            **policy(retries.HEAD_NODE),
         ).as_setup()  # type: ignore[no-untyped-call]
         submit_job = SlurmJobOperator(
             task_id="submit_job",
@@ -280,6 +288,7 @@ def add_tasks(simulation: SimulationConfig) -> None:
             sweep=SWEEP if simulation.sweep is not None else None,
             checkpoint=simulation.checkpoint.model_dump() if simulation.checkpoint else None,
             wait_for_completion=False,
+            pre_execute=in_time,
             **on_cluster,
             **policy(staging),
         )
