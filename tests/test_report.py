@@ -61,6 +61,31 @@ def test_the_summary_tells_results_and_deletion() -> None:
     assert lines[-1] == "Failed     nothing"
 
 
+def test_the_summary_tells_what_was_left_out_right_below_what_was_saved() -> None:
+    links = [{"path": "latest\nfake", "reason": "a link that leads out of the folder"}] * 5
+    saved = {**RETURNED["export_results"], "receipt_uri": "s3://results/melt/receipt.json", "left_out_first": links}
+    lines = summarize({**RETURNED, "export_results": {**saved, "left_out": 7}}, WELL, "melt-1")
+    said = lines[lines.index("Results    s3://results/melt/: 3 files, 4096 bytes, verified") + 1]
+    assert said.startswith("Left out   7 NOT saved: 'latest\\nfake' is a link that leads out of the folder, ")
+    assert said.endswith(" and 2 more; all are listed in s3://results/melt/receipt.json")
+    whole = summarize({**RETURNED, "export_results": {**saved, "left_out": 5}}, WELL, "melt-1")
+    assert "more;" not in "\n".join(whole)
+
+
+def test_the_pictures_tell_what_was_left_out_as_well() -> None:
+    link = {"path": "last.png", "reason": "a link that leads nowhere"}
+    pictures = {"left_out": 1, "left_out_first": [link], "receipt_uri": "s3://results/melt/pictures/receipt.json"}
+    lines = summarize({**RETURNED, "export_pictures": pictures}, WELL, "melt-1")
+    said = "1 NOT saved: 'last.png' is a link that leads nowhere; all are listed in s3://results/melt/pictures/receipt.json"
+    assert f"Left out   {said}" in lines
+
+
+@pytest.mark.parametrize("saved", [{}, {"left_out": 0, "left_out_first": []}])
+def test_of_an_export_that_left_nothing_out_there_is_no_such_line(saved: dict[str, Any]) -> None:
+    lines = summarize({**RETURNED, "export_results": {**RETURNED["export_results"], **saved}}, WELL, "melt-1")
+    assert not [line for line in lines if line.startswith("Left out")]
+
+
 @pytest.mark.parametrize(
     ("deletion", "said"),
     [

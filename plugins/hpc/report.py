@@ -88,6 +88,8 @@ def summarize(returned: Mapping[str, Any], states: Mapping[str, str | None], clu
             lines.append(
                 f"{label:10} {saved.get('uri')}: {saved.get('files')} files, {saved.get('bytes')} bytes, {verified}"
             )
+            if saved.get("left_out"):
+                lines.append(f"Left out   {_describe_left_out(saved)}")
     if copied := returned.get("send_on_premises"):
         lines.append(f"On site    {copied['sftp_conn_id']}:{copied['directory']}: {copied['files']} files, verified")
     if deletion := returned.get("delete_cluster"):
@@ -97,6 +99,14 @@ def summarize(returned: Mapping[str, Any], states: Mapping[str, str | None], clu
     failed = sorted(task for task, state in states.items() if state == "failed")
     lines.append(f"Failed     {', '.join(failed)}" if failed else "Failed     nothing")
     return lines
+
+
+def _describe_left_out(saved: Mapping[str, Any]) -> str:
+    """Say what an export did not save, of which nobody may believe that it did. The names are a job's: any text."""
+    count, first = saved["left_out"], saved.get("left_out_first", [])
+    named = ", ".join(f"{entry['path']!r} is {entry['reason']}" for entry in first)
+    more = f" and {count - len(first)} more" if count > len(first) else ""
+    return f"{count} NOT saved: {named}{more}; all are listed in {saved.get('receipt_uri')}"
 
 
 def _describe_deletion(deletion: Mapping[str, Any]) -> str:

@@ -212,6 +212,10 @@ def test_a_failed_job_fails_the_run_saves_what_it_left_and_deletes_the_cluster(
     assert states["report"] == "failed"
     log = airflow.logs("failing_job", run_id, "run_job")
     assert "the mesh has a hole" in log
+    exported = rest.returned(airflow.client, "failing_job", run_id, "export_results")
+    not_saved = "1 NOT saved: 'partial_elsewhere.txt' is a link that leads out of the folder"
+    said = airflow.logs("failing_job", run_id, "report")
+    assert f"Left out   {not_saved}; all are listed in {exported['receipt_uri']}" in said
     assert is_gone(airflow, "failing_job", run_id)
 
 

@@ -60,6 +60,7 @@ def test_exports_and_returns_a_verified_receipt(export: Export, s3: Any) -> None
         "verified": True,
         "objects": [f"{uri}frames/0001.png", f"{uri}job.out"],
         "left_out": 0,
+        "left_out_first": [],
     }
     names = ["frames/0001.png", "job.out", "receipt.html", "receipt.json"]
     assert keys(s3, export.bucket) == [f"sim/run/{name}" for name in names]
@@ -186,6 +187,16 @@ def test_links_out_of_the_folder_are_left_out_and_listed(export: Export, s3: Any
         "pipe": "not a regular file",
     }
     assert returned["left_out"] == 4
+    assert returned["left_out_first"] == [entry.model_dump() for entry in receipt.left_out]
+
+
+def test_of_much_that_is_left_out_the_first_are_returned(export: Export) -> None:
+    export.write("real.txt", "mine")
+    for number in range(7):
+        (export.directory / f"link{number}").symlink_to("/etc")
+    returned = export.run(["**"])
+    assert returned["left_out"] == 7
+    assert [entry["path"] for entry in returned["left_out_first"]] == [f"link{number}" for number in range(5)]
 
 
 def test_a_retry_sends_only_what_is_missing_or_different(export: Export, s3: Any, strict: StrictS3) -> None:

@@ -60,6 +60,8 @@ if TYPE_CHECKING:
 UNITS_PER_ROUND = 10_000
 #: Objects that the task returns one by one; the receipt has all of them.
 OBJECTS_SHOWN = 50
+#: And what it returns of what was left out: the receipt has all of it.
+LEFT_OUT_SHOWN = 5
 SECONDS_BETWEEN_LINES = 10.0
 MIB = 1 << 20
 #: Where the cluster's own documents lie, beside the results.
@@ -75,8 +77,9 @@ class ResultsToS3Operator(BaseOperator):
     S3 holds already with the same size and checksum is not sent again: a retry goes on where the last try ended.
 
     Returns `{"uri", "bucket", "prefix", "receipt_uri", "page_uri", "files", "bytes", "verified", "objects",
-    "left_out"}`; `page_uri` is the receipt as a page, `objects` are the URIs of the first 50, `left_out` counts links
-    and the like. `verified` is true, or the task fails.
+    "left_out", "left_out_first"}`; `page_uri` is the receipt as a page, `objects` are the URIs of the first 50,
+    `left_out` counts links and the like, `left_out_first` has path and reason of the first 5. `verified` is true, or
+    the task fails.
 
     Raises ExportError (a pattern without a match, a file that changed or vanished, a full disk), ReceiptMismatchError,
     PermissionDeniedError, ConnectionLostError, DeadlineExceededError.
@@ -583,6 +586,7 @@ class ResultsToS3Operator(BaseOperator):
             "verified": True,
             "objects": [f"s3://{self.bucket}/{file.key}" for file in receipt.files[:OBJECTS_SHOWN]],
             "left_out": len(receipt.left_out),
+            "left_out_first": [entry.model_dump() for entry in receipt.left_out[:LEFT_OUT_SHOWN]],
         }
 
 

@@ -22,7 +22,7 @@ failing_job = build_dag(
         update={
             "name": "failing_job",
             "job": shipped.job.model_copy(update={"script": failing_script}),
-            "outputs": ("partial.txt",),
+            "outputs": ("partial*.txt",),
         }
     )
 )
