@@ -164,6 +164,13 @@ def test_the_steps_are_refused_at_the_moment_at_which_the_waits_end(dag: DAG) ->
     assert f"({end})" in str(caught.value)
 
 
+def test_the_log_of_the_connection_tells_how_to_copy_the_folder_that_is_exported(dag: DAG, pooled: DAG) -> None:
+    for each in (dag, pooled):
+        connect = each.get_task("connect")
+        assert connect.directory == each.get_task("export_results").directory
+        assert "directory" in connect.template_fields
+
+
 def test_the_tags_are_all_that_the_janitor_needs() -> None:
     found = simulation(outputs=["out/*.vtk", "log file"], export={"bucket": "my-bucket", "prefix": "a"})
     tags = build_dag(found).get_task("render_cluster_config").tags

@@ -273,6 +273,7 @@ def add_tasks(simulation: SimulationConfig) -> None:
         connect = HeadNodeConnectOperator(
             task_id="connect",
             cluster_name=cluster,
+            directory=directory,
             pre_execute=in_time_or_reached,
             **aws,
             **ssh,

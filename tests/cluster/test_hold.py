@@ -84,10 +84,14 @@ class Instance:
 
 
 def test_the_operator_defers_until_the_hold_is_over(caplog: pytest.LogCaptureFixture) -> None:
-    operator = HoldClusterOperator(task_id="hold_cluster", cluster_name="melt-1", **TASKS)
+    told = list[str]()
+    operator = HoldClusterOperator(
+        task_id="hold_cluster", cluster_name="melt-1", **TASKS, tell=lambda _context, _event, text: told.append(text)
+    )
     context: Any = {"ti": Instance({**WELL, "export_results": "failed"})}
     with pytest.raises(TaskDeferred) as deferred:
         operator.execute(context)
+    assert "copy them by the line in the log of connect" in told[0]
     assert deferred.value.kwargs is not None
     result = operator.execute_complete(context, event=None, **deferred.value.kwargs)
     assert result["seconds"] == 24 * 3600

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import re
+import shlex
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -8,6 +12,7 @@ import pytest
 from hpc.errors import ClusterError, ConfigurationError, HostKeyError
 from hpc.head_node.address import HeadNodeAddress, head_node_of, was_reached
 from hpc.head_node.operators import HeadNodeConnectOperator
+from hpc.head_node.session import run_session
 
 if TYPE_CHECKING:
     from local_aws.testing import LocalRegion
@@ -23,6 +28,20 @@ def cluster(region: LocalRegion) -> Iterator[tuple[str, str]]:
     region.stop_cluster(CLUSTER)
 
 
+@pytest.mark.usefixtures("connections", "cluster")
+def test_the_log_says_how_a_folder_is_copied_straight_from_the_head_node(
+    region: LocalRegion, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    connect = HeadNodeConnectOperator(task_id="connect", cluster_name=CLUSTER, directory="/fsx/runs/a b")
+    address = HeadNodeAddress.from_dict(connect.execute(NOBODY))
+    logged = capsys.readouterr().out
+    (said,) = re.findall(r"To copy /fsx/runs/a b from there, while the cluster exists: (.*? tar -xf -)\s", logged)
+    run_session(address, "hpc_head_node", lambda session: session.write("/fsx/runs/a b/out/result.txt", b"42\n"))
+    line = said.replace("'<your key>'", f"{shlex.quote(str(region.private_key))} -F none")
+    subprocess.run(["sh", "-c", line], cwd=tmp_path, check=True, timeout=60)
+    assert (tmp_path / "a b" / "out" / "result.txt").read_bytes() == b"42\n"
+
+
 @pytest.mark.usefixtures("connections")
 def test_connecting_proves_a_session_and_passes_the_pin_on(
     cluster: tuple[str, str], capsys: pytest.CaptureFixture[str]
@@ -35,6 +54,7 @@ def test_connecting_proves_a_session_and_passes_the_pin_on(
     assert f"at {address.host}: Linux" in logged
     assert "slurm" in logged
     assert f"@{address.host}" in logged
+    assert "To copy" not in logged, "there is nothing to copy where no folder is named"
 
 
 @pytest.mark.usefixtures("connections", "cluster")

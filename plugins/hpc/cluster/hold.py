@@ -145,8 +145,8 @@ class HoldClusterOperator(BaseOperator):
         event = f"its cluster is KEPT RUNNING for {format_duration(hold.duration)}"
         text = (
             f"{self.cluster_name or 'It'} is kept until {until.isoformat(timespec='seconds')}: {hold.reason}.\n"
-            "  What to do: look at the failed tasks' logs; clear the export to save the results; mark "
-            f"{self.task_id} as success to delete the cluster now."
+            "  What to do: look at the failed tasks' logs; clear the export to save the results, or copy them by the "
+            f"line in the log of {self.reached_by}; mark {self.task_id} as success to delete the cluster now."
         )
         self.log.error("Cluster %s costs money: %s. %s", self.cluster_name, event, text)
         if self.tell is not None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 
 from hpc.head_node.address import HeadNodeAddress, find_head_node, mark_reached
+from hpc.head_node.by_hand import copy_line, log_in_line
 from hpc.head_node.links import DcvLink
 from hpc.head_node.session import Session, run_session
 
@@ -24,10 +25,13 @@ class HeadNodeConnectOperator(BaseOperator):
     Returns `HeadNodeAddress.as_dict()`, which every other task of the cluster takes as `head_node`. The head node is
     tagged (`hpc.names.TAG_REACHED`), so that nobody deletes it for unused when the run's tasks are cleared later.
 
+    The log says by which line a person logs in, and copies a folder straight from the head node.
+
     :param ssh_conn_id: an SSH connection that carries user, key and port; its host is not used.
+    :param directory: that folder, which need not be there yet; None for no such line (templated)
     """
 
-    template_fields: Sequence[str] = ("cluster_name", "aws_conn_id", "region_name", "ssh_conn_id")
+    template_fields: Sequence[str] = ("cluster_name", "directory", "aws_conn_id", "region_name", "ssh_conn_id")
     operator_extra_links = (DcvLink(),)
     ui_color = "#dcefdc"
 
@@ -35,6 +39,7 @@ class HeadNodeConnectOperator(BaseOperator):
         self,
         *,
         cluster_name: str,
+        directory: str | None = None,
         aws_conn_id: str | None = "aws_default",
         region_name: str | None = None,
         ssh_conn_id: str = "hpc_head_node",
@@ -42,6 +47,7 @@ class HeadNodeConnectOperator(BaseOperator):
     ) -> None:
         super().__init__(**kwargs)
         self.cluster_name = cluster_name
+        self.directory = directory
         self.aws_conn_id = aws_conn_id
         self.region_name = region_name
         self.ssh_conn_id = ssh_conn_id
@@ -55,7 +61,10 @@ class HeadNodeConnectOperator(BaseOperator):
         self.log.info("Connected as %s at %s: %s, %s", who, address.host, system, slurm)
         mark_reached(address, aws_conn_id=self.aws_conn_id, region_name=self.region_name)
         user, port = self._log_in()
-        self.log.info("By hand: ssh -i <your key> -p %s %s@%s", port, user, address.host)
+        self.log.info("By hand, with this host key only: %s", log_in_line(address, user, port))
+        if self.directory:
+            line = copy_line(address, user, port, self.directory)
+            self.log.info("To copy %s from there, while the cluster exists: %s", self.directory, line)
         return address.as_dict()
 
     def _log_in(self) -> tuple[str, int]:
