@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import html
 import json
 import time
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -74,12 +77,38 @@ SIDE_BY_SIDE: dict[str, dict[str, Any]] = {
     "ising_sweep": {"sweeps": 60, "sweep": {"grid": {"size": [8], "temperature": [2.0, 2.5, 3.0]}, "max_running": 2}},
     "failing_job": {},
     "leftover": {},
+    "late_job": {},
     "example_by_hand": {"greeting": 'Grüß "Gott"; $(id)'},
 }
 
 
 @pytest.fixture(scope="module")
-def runs(airflow: RunningAirflow) -> dict[str, str]:
+def told(airflow: RunningAirflow) -> Iterator[list[str]]:
+    """What a web hook of Slack's kind was sent; the connection `people` leads to it."""
+    received: list[str] = []
+
+    class Hook(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            received.append(html.unescape(json.loads(body)["text"]))
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"ok")
+
+        def log_message(self, *_: Any) -> None:
+            """Stay silent."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Hook) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        host = f"http://127.0.0.1:{server.server_port}"
+        fields = {"conn_type": "slackwebhook", "host": host, "password": "T0/B0/x"}  # pragma: allowlist secret
+        rest.set_connection(airflow.client, "people", fields)
+        yield received
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def runs(airflow: RunningAirflow, told: list[str]) -> dict[str, str]:
     """Trigger them all; return their run ids by DAG."""
     return {dag_id: rest.trigger(airflow.client, dag_id, conf) for dag_id, conf in SIDE_BY_SIDE.items()}
 
@@ -273,3 +302,34 @@ def test_a_run_that_a_user_marks_as_failed_still_saves_its_results_and_deletes_i
     assert (states["delete_cluster"], states["report"], states[""]) == ("success", "failed", "failed")
     assert (states["export_results"], states["hold_cluster"]) == ("success", "success")
     assert rest.returned(client, "lj_melt", run_id, "export_results")["verified"] is True
+
+
+def test_a_run_past_its_deadline_tells_people_and_is_stopped_in_order(
+    airflow: RunningAirflow, runs: dict[str, str], told: list[str]
+) -> None:
+    client, run_id = airflow.client, runs["late_job"]
+    cluster = cluster_name("late_job", run_id)
+    states = finished(airflow, "late_job", run_id)
+    assert states["submit_job"] == "success", "the job had not begun before the deadline, which is too soon here"
+    failed = {task for task, state in states.items() if state in ("failed", "upstream_failed")}
+    assert failed == {"", "run_job", "wait_for_empty_queue", "report"}, states
+    # It was told by Airflow itself, while the cluster was there, and not only by the task that ends the run.
+    late, verdict = (text for text in told if cluster in text)
+    assert late.startswith(f"*late_job: it is not finished after its deadline of 5m 00s*\nRun {run_id} of late_job")
+    assert "EC2 instance i-" in late
+    assert verdict.startswith("*late_job: the run FAILED*")
+    tasks = {task.task_id: task for task in rest.task_progress(client, "late_job", run_id, [])}
+    assert tasks["run_job"].try_number == 1
+    error = rest.task_error(client, "late_job", run_id, tasks["run_job"])
+    assert error.startswith("DeadlineExceededError: gave up waiting for the end of job 1")
+    # First the job, then its results, then the cluster.
+    export = airflow.logs("late_job", run_id, "export_results")
+    assert "run_job did not succeed, and job 1 still lived: it is cancelled" in export
+    exported = rest.returned(client, "late_job", run_id, "export_results")
+    assert exported["verified"] is True
+    s3, place = airflow.region.client("s3"), {"Bucket": exported["bucket"]}
+    receipt = json.load(s3.get_object(**place, Key=f"{exported['prefix']}/receipt.json")["Body"])
+    assert "partial.txt" in {file["path"] for file in receipt["files"]}
+    assert s3.get_object(**place, Key=f"{exported['prefix']}/partial.txt")["Body"].read() == b"half a result\n"
+    assert rest.returned(client, "late_job", run_id, "delete_cluster")["leftovers"] == []
+    assert is_gone(airflow, "late_job", run_id)

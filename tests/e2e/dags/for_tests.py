@@ -1,13 +1,13 @@
 """The shipped single-node simulation as more Airflow DAGs for the end-to-end tests.
 
-One on a schedule, one whose job fails, one whose job never ends, one with nothing but a greeting to compute and no
-patience with leftovers, one whose runs share a cluster.
+One on a schedule, one whose job fails, one whose job never ends, the same with a deadline, one with nothing but a
+greeting to compute and no patience with leftovers, one whose runs share a cluster.
 """
 
 from datetime import timedelta
 from pathlib import Path
 
-from hpc.config import SIMULATIONS_DIR, Job, Schedule, load_simulation
+from hpc.config import SIMULATIONS_DIR, Job, Notify, Schedule, load_simulation
 from hpc.lifecycle import build_dag
 from hpc.parameters import StringParameter
 
@@ -28,13 +28,24 @@ failing_job = build_dag(
 )
 
 endless_script = str(Path(__file__).with_name("endless_job.sh").resolve())
-endless_job = build_dag(
-    shipped.model_copy(
+endless = shipped.model_copy(
+    update={
+        "name": "endless_job",
+        "job": Job.model_construct(script=endless_script, parameters={}),
+        "inputs": (),
+        "outputs": ("partial.txt",),
+    }
+)
+endless_job = build_dag(endless)
+# Long enough for the job to begin on two cores with all other runs beside it. Its walltime ends after the run's time.
+deadline = timedelta(minutes=5)
+late_job = build_dag(
+    endless.model_copy(
         update={
-            "name": "endless_job",
-            "job": Job.model_construct(script=endless_script, parameters={}),
-            "inputs": (),
-            "outputs": ("partial.txt",),
+            "name": "late_job",
+            "deadline": deadline,
+            "resources": shipped.resources.model_copy(update={"walltime": deadline - timedelta(seconds=1)}),
+            "notify": Notify(slack="people"),
         }
     )
 )
