@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import runpy
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowSkipException
 
+from hpc import PROJECT_ROOT, site
 from hpc.config import SIMULATIONS_DIR, load_simulation
-from hpc.janitor import build_janitors, require_saved, skip_unless_saving, summarize
+from hpc.janitor import build_janitors, listed_connections, require_saved, skip_unless_saving, summarize
 
 MELT = load_simulation(SIMULATIONS_DIR / "lj_melt.yaml")
 
@@ -19,13 +22,48 @@ def test_there_is_a_janitor_for_each_aws_connection() -> None:
     other = MELT.connections.model_copy(update={"aws": "aws_lab", "ssh": "lab_head_node"})
     found = build_janitors([MELT, MELT.model_copy(update={"name": "other", "connections": other})])
     assert list(found) == ["janitor", "janitor_aws_lab"]
-    assert found["janitor"].get_task("find").ssh == {"lj_melt": "hpc_head_node"}
-    assert found["janitor_aws_lab"].get_task("find").ssh == {"other": "lab_head_node"}
+    assert found["janitor_aws_lab"].get_task("find").aws_conn_id == "aws_lab"
     assert found["janitor_aws_lab"].get_task("cluster.delete_cluster").aws_conn_id == "aws_lab"
 
 
-def test_without_simulations_there_is_one_all_the_same() -> None:
+def test_without_simulations_there_is_one_all_the_same_and_one_for_each_connection_that_is_listed() -> None:
     assert list(build_janitors([])) == ["janitor"]
+    found = build_janitors([], ["aws_lab", "aws_default", "lab:2", "aws_lab"])
+    assert {name: dag.get_task("find").aws_conn_id for name, dag in found.items()} == {
+        "janitor": "aws_default",
+        "janitor_aws_lab": "aws_lab",
+        "janitor_lab-2": "lab:2",
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "janitors"),
+    [
+        ('{"aws_connections": ["aws_lab"], "region": "Frankfurt"}', {"janitor", "janitor_aws_lab"}),
+        ('{"aws_connections": "aws_lab"}', {"janitor"}),
+        ("[]", {"janitor"}),
+        ("{", {"janitor"}),
+        (None, {"janitor"}),
+    ],
+)
+def test_a_variable_that_is_wrong_takes_no_janitor_away_but_those_it_was_to_add(
+    monkeypatch: pytest.MonkeyPatch, text: str | None, janitors: set[str]
+) -> None:
+    monkeypatch.delenv("AIRFLOW_VAR_HPC_SITE", raising=False)
+    if text is not None:
+        monkeypatch.setenv("AIRFLOW_VAR_HPC_SITE", text)
+    made = runpy.run_path(str(PROJECT_ROOT / "dags" / "janitor.py"))
+    assert {name for name, value in made.items() if isinstance(value, DAG)} == janitors
+
+
+def test_nor_does_one_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    def read() -> Any:
+        raise OSError("no way to Airflow")
+
+    monkeypatch.setattr(site, "_read", read)
+    assert listed_connections() == ()
+    assert "janitors for aws_default and for the connections of simulations only" in caplog.text
+    assert "no way to Airflow" in caplog.text
 
 
 def test_it_comes_every_hour_one_at_a_time_and_every_task_has_a_policy() -> None:

@@ -12,11 +12,22 @@ from airflow.sdk.definitions.timetables.simple import NullTimetable
 from airflow.serialization.serialized_objects import DagSerialization
 
 from hpc import lifecycle, retries
+from hpc.cluster.abandoned import Sighting
 from hpc.cluster.history import cluster_history
 from hpc.config import SIMULATIONS_DIR, SimulationConfig, load_simulation, load_simulations
 from hpc.errors import ConfigurationError, DeadlineExceededError
 from hpc.lifecycle import RUN, build_dag, check_form, job_parameters, longest_life, sweep_of, trigger_form
-from hpc.names import TAG_AIRFLOW, TAG_DIRECTORY, TAG_OUTPUTS, TAG_POOL, TAG_RESULTS, decode_tag
+from hpc.names import (
+    LONGEST_TAG,
+    TAG_AIRFLOW,
+    TAG_ALTERNATIVE,
+    TAG_DIRECTORY,
+    TAG_OUTPUTS,
+    TAG_POOL,
+    TAG_RESULTS,
+    TAG_SSH,
+    decode_tag,
+)
 
 STEPS = [
     *("install_parallelcluster", "render_cluster_config", "create_cluster", "wait_for_stack", "verify_cluster"),
@@ -178,10 +189,35 @@ def test_the_tags_are_all_that_the_janitor_needs() -> None:
     assert tags[TAG_RESULTS] == f"s3://my-bucket/a/{RUN}"
     assert tags[TAG_DIRECTORY] == f"/fsx/runs/{RUN}"
     assert tags[TAG_AIRFLOW] == "{{ tag_value(airflow_url()) }}"
+    assert decode_tag(tags[TAG_SSH]) == ["hpc_head_node"]
     discarded = build_dag(simulation(export="discard", postprocess=None, outputs=["x" * 255, "y" * 255]))
     tags = discarded.get_task("render_cluster_config").tags
     assert tags[TAG_RESULTS] == "discard"
     assert decode_tag(tags[TAG_OUTPUTS]) == ["**"]
+
+
+def test_the_ssh_connection_of_a_cluster_fits_in_its_tag() -> None:
+    own = "lab:head.node-" + "x" * 186
+    tags = build_dag(simulation(connections={"ssh": own})).get_task("render_cluster_config").tags
+    assert Sighting("melt-1", "CREATE_COMPLETE", tags).ssh_conn_id == own
+    assert len(tags[TAG_SSH]) <= LONGEST_TAG
+    # pcluster/constants.py of aws-parallelcluster 3.16.1: MAX_TAGS_COUNT, of AWS's 50.
+    assert len(tags) + len([TAG_ALTERNATIVE, TAG_POOL]) <= 40
+
+
+def test_a_run_by_a_connection_that_has_no_janitor_of_its_own_fails_its_first_task(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    dag = build_dag(simulation(connections={"aws": "aws_lab"}))
+    look = dag.get_task("install_parallelcluster")._pre_execute_hook
+    context: Any = {"params": dag.params.dump()}
+    monkeypatch.setenv("AIRFLOW_VAR_HPC_SITE", '{"aws_connections": ["aws_site"]}')
+    with pytest.raises(ConfigurationError) as caught:
+        look(context)
+    assert "connections.aws = 'aws_lab': is not among aws_connections of the Variable hpc_site" in str(caught.value)
+    assert 'add "aws_connections": ["aws_lab"] to hpc_site' in str(caught.value)
+    monkeypatch.setenv("AIRFLOW_VAR_HPC_SITE", '{"aws_connections": ["aws_site", "aws_lab"]}')
+    look(context)
 
 
 def test_people_are_told_of_what_goes_wrong(dag: DAG) -> None:

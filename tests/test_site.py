@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +13,7 @@ from hpc import site as site_of_the_account
 from hpc.config import SIMULATIONS_DIR, load_simulation
 from hpc.errors import ConfigurationError
 from hpc.lifecycle import build_dag
-from hpc.site import fact, site
+from hpc.site import fact, site, site_connections
 
 FACTS = {
     "region": "eu-central-1",
@@ -64,9 +65,46 @@ def test_a_wrong_fact_stops_nobody_who_does_not_need_it() -> None:
     assert fact({**FACTS, "key_name": "", "extra": 1}, "region") == "eu-central-1"
 
 
+@pytest.mark.parametrize("wrong", ["aws_lab", ["a lab"], [5], {"aws_lab": 1}])
+def test_a_wrong_list_of_connections_is_named_and_stops_nobody_who_does_not_need_it(
+    monkeypatch: pytest.MonkeyPatch, wrong: Any
+) -> None:
+    facts = {**FACTS, "aws_connections": wrong}
+    assert {name: fact(facts, name) for name in FACTS} == FACTS
+    monkeypatch.setenv("AIRFLOW_VAR_HPC_SITE", json.dumps(facts))
+    with pytest.raises(ConfigurationError, match=r"hpc_site is wrong:\n  aws_connections"):
+        site_connections()
+
+
+@pytest.mark.parametrize(
+    ("facts", "listed"),
+    [
+        ({**FACTS, "aws_connections": ["aws_lab", "aws_site-2"]}, ("aws_lab", "aws_site-2")),
+        ({"region": "Frankfurt", "extra": 1, "aws_connections": ["aws_lab"]}, ("aws_lab",)),
+        ({"region": "Frankfurt"}, ()),
+        (FACTS, ()),
+    ],
+)
+def test_the_listed_connections_are_given_even_when_facts_are_wrong(
+    monkeypatch: pytest.MonkeyPatch, facts: Any, listed: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("AIRFLOW_VAR_HPC_SITE", json.dumps(facts))
+    assert site_connections() == listed
+
+
+def test_without_the_variable_no_connection_is_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(site_of_the_account, "_read", lambda: None)
+    assert site_connections() == ()
+    monkeypatch.setattr(site_of_the_account, "_read", lambda: ["aws_lab"])
+    with pytest.raises(ConfigurationError, match="is no JSON object"):
+        site_connections()
+
+
 def test_a_fact_that_there_is_not_is_an_error_of_the_template() -> None:
     with pytest.raises(ConfigurationError, match=r"site\('buckt'\): there is no such fact; did you mean bucket\?"):
         fact(FACTS, "buckt")
+    with pytest.raises(ConfigurationError, match=r"site\('aws_connections'\): there is no such fact"):
+        fact({**FACTS, "aws_connections": ["aws_lab"]}, "aws_connections")
 
 
 def test_the_templates_of_a_dag_take_their_facts_from_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,7 +32,7 @@ def dag_of(order: Order) -> DAG:
     if order["simulation"] is None:
         if order["expired"]:
             _let_time_pass_for(order["expired"])
-        dag = janitor.build_janitor(janitor.Janitor("janitor", "aws_default", {}))
+        dag = janitor.build_janitor(janitor.Janitor("janitor", "aws_default"))
     else:
         dag = build_dag(SimulationConfig.model_validate(order["simulation"]))
         dag.get_task("submit_job").job_script = str(HERE / "job.sh")  # type: ignore[union-attr]

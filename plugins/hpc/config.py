@@ -422,7 +422,9 @@ class Notify(Model):
 class Connections(Model):
     """Airflow connections: credentials, endpoint, and the SSH user, key and port come from these alone."""
 
-    aws: ConnectionId = "aws_default"
+    aws: ConnectionId = Field(
+        "aws_default", description="Another one has to be among aws_connections of the Variable hpc_site."
+    )
     ssh: ConnectionId = "hpc_head_node"
 
 
@@ -523,6 +525,8 @@ class Site(Model):
     key_name: str = Field(min_length=1)
     bucket: BucketName
     notify: Notify | None = None
+    #: Beside `aws_default`: the connections of whose accounts a janitor looks after the clusters.
+    aws_connections: tuple[ConnectionId, ...] = ()
 
 
 # ------------------------------------------------------------------------------------------------ reading files

@@ -5,6 +5,7 @@ It needs nothing but the clusters' tags, so it also works for runs that Airflow 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -26,12 +27,16 @@ from hpc.errors import HpcError, RunFailedError
 from hpc.lifecycle import JOB_HISTORY, SITE, SWEEP_HISTORY
 from hpc.notify import Message, send
 from hpc.results.operators import ResultsToS3Operator
-from hpc.site import airflow_url, site
+from hpc.site import airflow_url, site, site_connections
 from hpc.slurm.sensors import SlurmEndJobsSensor
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+log = logging.getLogger(__name__)
+
+#: The connection that always has a janitor.
+DEFAULT = "aws_default"
 FIND, EACH = "find", "cluster"
 #: The key under which `find` keeps all that it saw, beside what is to be done.
 SEEN = "seen"
@@ -44,22 +49,33 @@ _DELETION = retries.DELETION.with_retries(2).arguments()  # it comes again in an
 
 @dataclass(frozen=True)
 class Janitor:
-    """Which clusters a janitor looks for: those of one AWS connection. `ssh` is the SSH connection by simulation."""
+    """Which clusters a janitor looks for: those of one AWS connection."""
 
     dag_id: str
     aws_conn_id: str
-    ssh: Mapping[str, str]
 
 
-def janitors(simulations: Iterable[SimulationConfig]) -> list[Janitor]:
-    """Return one janitor for each AWS connection of the simulations; the first is called `janitor`."""
-    by_connection: dict[str, dict[str, str]] = {"aws_default": {}}
-    for simulation in simulations:
-        by_connection.setdefault(simulation.connections.aws, {})[simulation.name] = simulation.connections.ssh
-    return [
-        Janitor("janitor" if conn_id == "aws_default" else f"janitor_{conn_id}", conn_id, ssh)
-        for conn_id, ssh in by_connection.items()
-    ]
+def listed_connections() -> tuple[str, ...]:
+    """Return the AWS connections that the Variable `hpc_site` lists; none, and why in the log, if it cannot be read.
+
+    A mistake there takes no other janitor away than those that it was to add.
+    """
+    try:
+        return site_connections()
+    except Exception:
+        log.exception("There are janitors for %s and for the connections of simulations only", DEFAULT)
+        return ()
+
+
+def janitors(simulations: Iterable[SimulationConfig], listed: Iterable[str] = ()) -> list[Janitor]:
+    """Return one janitor for `aws_default`, which is called `janitor`, for each listed connection, and those in use."""
+    used = (simulation.connections.aws for simulation in simulations)
+    return [Janitor(_dag_id(conn_id), conn_id) for conn_id in dict.fromkeys([DEFAULT, *listed, *used])]
+
+
+def _dag_id(conn_id: str) -> str:
+    """Return the name of a connection's janitor: a colon may be in a connection's name, and in no DAG's."""
+    return "janitor" if conn_id == DEFAULT else f"janitor_{conn_id.replace(':', '-')}"
 
 
 def build_janitor(janitor: Janitor) -> DAG:
@@ -89,9 +105,7 @@ def build_janitor(janitor: Janitor) -> DAG:
         auto_register=False,
     ) as dag:
         install = ParallelClusterInstallOperator(task_id="install_parallelcluster", **retries.ON_WORKER.arguments())
-        find = FindAbandonedOperator(
-            task_id=FIND, ssh=janitor.ssh, grace="{{ params.grace }}", **aws, **retries.AWS_CALL.arguments()
-        )
+        find = FindAbandonedOperator(task_id=FIND, grace="{{ params.grace }}", **aws, **retries.AWS_CALL.arguments())
         cleaned = _cleaning(aws).expand(number=find.output)
         report = JanitorReportOperator(
             task_id="report", trigger_rule="all_done", aws_conn_id=janitor.aws_conn_id, **retries.ON_WORKER.arguments()
@@ -195,7 +209,6 @@ class FindAbandonedOperator(BaseOperator):
     one cluster, or from one service, is in the XCom `unknown` and hinders nothing else. Raises what AWS raises when
     the stacks cannot be listed.
 
-    :param ssh: SSH connection by simulation, for clusters whose simulation has one of its own
     :param grace: hours past a cluster's expiry for which results that cannot be saved keep it (templated)
     :param aws_conn_id: Airflow connection with AWS credentials, region and endpoint
     :param region_name: AWS region instead of the connection's (templated)
@@ -207,14 +220,12 @@ class FindAbandonedOperator(BaseOperator):
     def __init__(
         self,
         *,
-        ssh: Mapping[str, str] | None = None,
         grace: int | str = GRACE,
-        aws_conn_id: str | None = "aws_default",
+        aws_conn_id: str | None = DEFAULT,
         region_name: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.ssh = dict(ssh or {})
         self.grace = grace
         self.aws_conn_id = aws_conn_id
         self.region_name = region_name
@@ -289,7 +300,7 @@ class FindAbandonedOperator(BaseOperator):
         why_not = ""
         if results == names.DISCARD:
             why_not = "its simulation says discard"
-        elif sighting.status != "CREATE_COMPLETE" and not sighting.status.startswith("UPDATE"):
+        elif not sighting.has_head_node:
             why_not = f"it has no head node to save them from (stack: {sighting.status})"
         elif not tags.get(names.TAG_DIRECTORY):
             why_not = f"it has no tag {names.TAG_DIRECTORY}"
@@ -302,7 +313,7 @@ class FindAbandonedOperator(BaseOperator):
         place = (account.client, site("bucket"), sighting.pool, sighting.cluster_name)
         expires = deletion_begun(*place) if sighting.pool else sighting.expires
         return {
-            "ssh_conn_id": self.ssh.get(sighting.simulation, "hpc_head_node"),
+            "ssh_conn_id": sighting.ssh_conn_id,
             "saves": not why_not,
             "saves_not_because": why_not,
             "directory": tags.get(names.TAG_DIRECTORY, ""),
@@ -356,7 +367,7 @@ class JanitorReportOperator(BaseOperator):
 
     ui_color = "#d7e8d0"
 
-    def __init__(self, *, aws_conn_id: str | None = "aws_default", **kwargs: Any) -> None:
+    def __init__(self, *, aws_conn_id: str | None = DEFAULT, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.aws_conn_id = aws_conn_id
 
@@ -399,6 +410,6 @@ its results cannot be saved.
 """
 
 
-def build_janitors(simulations: Iterable[SimulationConfig]) -> dict[str, DAG]:
-    """Return the DAG of every janitor by its id."""
-    return {janitor.dag_id: build_janitor(janitor) for janitor in janitors(simulations)}
+def build_janitors(simulations: Iterable[SimulationConfig], listed: Iterable[str] = ()) -> dict[str, DAG]:
+    """Return the DAG of every janitor by its id. `listed` are AWS connections beside those of the simulations."""
+    return {janitor.dag_id: build_janitor(janitor) for janitor in janitors(simulations, listed)}

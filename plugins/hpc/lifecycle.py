@@ -58,7 +58,7 @@ from hpc.problems import did_you_mean
 from hpc.report import RUN_FAILED, RunReportOperator, describe_simulation
 from hpc.results.on_premises_operator import ResultsOnPremisesOperator
 from hpc.results.operators import ResultsToS3Operator
-from hpc.site import airflow_url, site
+from hpc.site import VARIABLE, airflow_url, site, site_connections
 from hpc.slurm.operators import SlurmJobOperator
 from hpc.slurm.sensors import SlurmAllocationSensor, SlurmJobSensor, SlurmQueueEmptySensor
 from hpc.sweep import parse_sweep, points, sweep_form_schema
@@ -214,6 +214,24 @@ def check_form(simulation: SimulationConfig, context: Context) -> None:
     sweep_of(simulation, context["params"])
 
 
+def check_connection(simulation: SimulationConfig) -> None:
+    """Raise ConfigurationError for a run whose cluster no janitor would find without its file, before there is one."""
+    used = simulation.connections.aws
+    if used != "aws_default" and used not in site_connections():
+        raise ConfigurationError(
+            f"connections.aws = {used!r}: is not among aws_connections of the Variable {VARIABLE}, so nobody would "
+            "look after the cluster of a run that was lost, once the file of this simulation is gone or broken",
+            remedy=f'add "aws_connections": ["{used}"] to {VARIABLE}, or the name to the list there; a janitor then '
+            "looks after the clusters of that connection, whatever becomes of the file",
+        )
+
+
+def check_run(simulation: SimulationConfig, context: Context) -> None:
+    """Raise ConfigurationError for a run that cannot be computed or looked after, before there is a cluster."""
+    check_connection(simulation)
+    check_form(simulation, context)
+
+
 def add_tasks(simulation: SimulationConfig) -> None:
     """Add the thirteen steps to the DAG that is being built, in their order; the chain at the bottom is the picture."""
     aws: dict[str, Any] = {"aws_conn_id": simulation.connections.aws, "region_name": SITE % "region"}
@@ -236,7 +254,7 @@ def add_tasks(simulation: SimulationConfig) -> None:
     with TaskGroup("provision", prefix_group_id=False, tooltip="Steps 1 to 5: from nothing to a cluster"):
         install_parallelcluster = ParallelClusterInstallOperator(
             task_id="install_parallelcluster",
-            pre_execute=partial(check_form, simulation),
+            pre_execute=partial(check_run, simulation),
             **policy(retries.ON_WORKER),
         )
         # A setup task before there is a cluster: so the teardown also runs when create_cluster fails half-way.
@@ -252,6 +270,7 @@ def add_tasks(simulation: SimulationConfig) -> None:
                 names.TAG_OWNER: simulation.owner,
                 names.TAG_EXPIRES: f"{{{{ expiry(dag_run.start_date, {life}) }}}}",
                 names.TAG_AIRFLOW: "{{ tag_value(airflow_url()) }}",
+                names.TAG_SSH: names.encode_tag(simulation.connections.ssh, otherwise=""),
                 **_results_tags(simulation),
             },
             **aws,

@@ -18,6 +18,9 @@ TAG_DIRECTORY = f"{TAG_PREFIX}directory"
 TAG_OUTPUTS = f"{TAG_PREFIX}outputs"
 TAG_RESULTS = f"{TAG_PREFIX}results"
 DISCARD = "discard"
+#: The Airflow connection by which its head node is reached; HEAD_NODE_CONNECTION if there is no such tag.
+TAG_SSH = f"{TAG_PREFIX}ssh"
+HEAD_NODE_CONNECTION = "hpc_head_node"
 #: The URL of the Airflow that made the cluster: another one that finds it cannot know its run.
 TAG_AIRFLOW = f"{TAG_PREFIX}airflow"
 #: Put on by a person, with any value: the janitor leaves everything alone that bears it.

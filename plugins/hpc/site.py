@@ -14,6 +14,8 @@ from hpc.errors import ConfigurationError
 from hpc.problems import describe, did_you_mean
 
 VARIABLE = "hpc_site"
+#: What has a reader of its own.
+_NO_TEXTS = ("notify", "aws_connections")
 REMEDY = f"set the Airflow Variable {VARIABLE}, a JSON object; docs/running-on-aws.md lists its keys"
 
 
@@ -27,7 +29,7 @@ def fact(facts: Any, name: str) -> str:
 
     A fact is given even when others are wrong: nothing may keep a deletion from the region that it needs.
     """
-    known = [known for known in Site.model_fields if known != "notify"]
+    known = [known for known in Site.model_fields if known not in _NO_TEXTS]
     if name not in known:
         raise ConfigurationError(f"site({name!r}): there is no such fact{did_you_mean(name, known)}", remedy=REMEDY)
     if not isinstance(facts, Mapping):
@@ -52,6 +54,26 @@ def site_notify() -> Notify | None:
     except ValidationError as error:
         lines = "\n".join(f"  notify.{describe(problem, Notify.model_fields)}" for problem in error.errors())
         raise ConfigurationError(f"the Variable {VARIABLE} is wrong:\n{lines}", remedy=REMEDY) from error
+
+
+def site_connections() -> tuple[str, ...]:
+    """Return the AWS connections that the Variable lists beside `aws_default`.
+
+    Raises ConfigurationError when that part of it is malformed.
+    """
+    facts = _read()
+    if facts is None:
+        return ()
+    if not isinstance(facts, Mapping):
+        raise ConfigurationError(f"the Variable {VARIABLE} is no JSON object: {facts!r}", remedy=REMEDY)
+    try:
+        return Site.model_validate(facts).aws_connections
+    except ValidationError as error:
+        problems = [problem for problem in error.errors() if problem["loc"][:1] == ("aws_connections",)]
+        if problems:
+            lines = "\n".join(f"  {describe(problem, Site.model_fields)}" for problem in problems)
+            raise ConfigurationError(f"the Variable {VARIABLE} is wrong:\n{lines}", remedy=REMEDY) from error
+    return tuple(facts.get("aws_connections", ()))
 
 
 def airflow_url() -> str:

@@ -12,7 +12,17 @@ import pytest
 from hpc.cluster.abandoned import Run, Sighting, find_ours, judge, judge_shared, state_of
 from hpc.cluster.pool import Lease
 from hpc.errors import PermissionDeniedError
-from hpc.names import TAG_AIRFLOW, TAG_EXPIRES, TAG_KEEP, TAG_POOL, TAG_RUN_ID, TAG_SIMULATION, cluster_name
+from hpc.names import (
+    TAG_AIRFLOW,
+    TAG_EXPIRES,
+    TAG_KEEP,
+    TAG_POOL,
+    TAG_RUN_ID,
+    TAG_SIMULATION,
+    TAG_SSH,
+    cluster_name,
+    encode_tag,
+)
 
 NOW = datetime(2026, 11, 27, 12, 0, tzinfo=UTC)
 PAST, FUTURE = "2026-11-27T11:59:59Z", "2026-11-27T12:00:01Z"
@@ -66,6 +76,11 @@ def test_of_a_shared_cluster_its_pool_decides_and_not_its_first_run() -> None:
     )
     assert judge_shared(shared, []).abandoned
     assert not judge_shared(sighting(**{TAG_POOL: "mesh", TAG_KEEP: ""}), []).abandoned
+
+
+def test_a_head_node_is_reached_by_the_connection_that_the_tags_name() -> None:
+    assert sighting().ssh_conn_id == "hpc_head_node"
+    assert sighting(**{TAG_SSH: encode_tag("lab:head_node", otherwise="")}).ssh_conn_id == "lab:head_node"
 
 
 def test_without_an_expiry_an_unknown_run_is_for_people() -> None:

@@ -64,6 +64,16 @@ class Sighting:
         return self.tags.get(names.TAG_POOL, "")
 
     @property
+    def has_head_node(self) -> bool:
+        """Whether its stack is complete, so that there should be a head node."""
+        return self.status == "CREATE_COMPLETE" or self.status.startswith("UPDATE")
+
+    @property
+    def ssh_conn_id(self) -> str:
+        """The Airflow connection by which its head node is reached."""
+        return "".join(names.decode_tag(self.tags.get(names.TAG_SSH, ""))) or names.HEAD_NODE_CONNECTION
+
+    @property
     def is_named_after_its_run(self) -> bool:
         """Whether the tags name the run exactly: a run id may hold characters that a tag cannot."""
         return names.cluster_name(self.simulation, self.run_id) == self.cluster_name
