@@ -16,7 +16,16 @@ from airflow.sdk import DAG, BaseOperator, CronTriggerTimetable, Param, task_gro
 from airflow.sdk.exceptions import AirflowSkipException
 
 from hpc import names, retries
-from hpc.cluster.abandoned import Sighting, Verdict, find_ours, judge, judge_shared, state_of
+from hpc.cluster.abandoned import (
+    Sighting,
+    Verdict,
+    ended_of,
+    find_ours,
+    judge,
+    judge_shared,
+    state_of,
+    state_of_lease,
+)
 from hpc.cluster.account import Account
 from hpc.cluster.delete_operator import ParallelClusterDeleteOperator
 from hpc.cluster.leftovers import find_leftovers
@@ -263,7 +272,7 @@ class FindAbandonedOperator(BaseOperator):
     def _look_at(self, context: Context, account: Account, sighting: Sighting) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return what is to be said about a cluster, and the work for it: empty if there is none."""
         if sighting.pool:
-            verdict = self._judge_shared(account, sighting, is_dry=bool(context["params"]["dry_run"]))
+            verdict = self._judge_shared(context, account, sighting)
         else:
             run = state_of(sighting, names.tag_value(airflow_url()), context["ti"].get_dr_count)
             verdict = judge(sighting, run, datetime.now(UTC))
@@ -284,12 +293,16 @@ class FindAbandonedOperator(BaseOperator):
         }
         return entry, self._work(account, sighting) if verdict.abandoned else {}
 
-    def _judge_shared(self, account: Account, sighting: Sighting, *, is_dry: bool) -> Verdict:
-        """Ask a shared cluster's pool; from now on no run joins what is abandoned."""
+    def _judge_shared(self, context: Context, account: Account, sighting: Sighting) -> Verdict:
+        """Ask a shared cluster's pool, and Airflow about its runs; from now on no run joins what is abandoned."""
         place = (account.client, site("bucket"), sighting.pool, sighting.cluster_name)
-        verdict = judge_shared(sighting, held(*place, datetime.now(UTC)))
+        airflow, count_runs = names.tag_value(airflow_url()), context["ti"].get_dr_count
+        leases = {lease: state_of_lease(lease, airflow, count_runs) for lease in held(*place, datetime.now(UTC))}
+        verdict = judge_shared(sighting, leases)
+        if not verdict.abandoned or context["params"]["dry_run"]:
+            return verdict
         alone = timedelta(hours=max(1, int(self.grace)))
-        if verdict.abandoned and not is_dry and not claim(*place, "the janitor", alone=alone):
+        if not claim(*place, "the janitor", alone=alone, ended=ended_of(leases)):
             return Verdict(False, f"a run of pool {sighting.pool} has just joined it")
         return verdict
 

@@ -9,7 +9,7 @@ from typing import Any
 import boto3
 import pytest
 
-from hpc.cluster.abandoned import Run, Sighting, find_ours, judge, judge_shared, state_of
+from hpc.cluster.abandoned import Run, Sighting, find_ours, judge, judge_shared, state_of, state_of_lease
 from hpc.cluster.pool import Lease
 from hpc.errors import PermissionDeniedError
 from hpc.names import (
@@ -69,13 +69,28 @@ def test_of_a_shared_cluster_its_pool_decides_and_not_its_first_run() -> None:
     assert shared.pool == "mesh"
     assert sighting().pool == ""
     lease = Lease(dag_id="grid", run_id="manual__2", expires=NOW)
-    verdict = judge_shared(shared, [lease])
+    verdict = judge_shared(shared, {lease: Run.UNKNOWN})
     assert (verdict.abandoned, verdict.why) == (
         False,
         "is held by run manual__2 of grid, until 2026-11-27 12:00 UTC at the latest",
     )
-    assert judge_shared(shared, []).abandoned
-    assert not judge_shared(sighting(**{TAG_POOL: "mesh", TAG_KEEP: ""}), []).abandoned
+    assert judge_shared(shared, {}).abandoned
+    assert not judge_shared(sighting(**{TAG_POOL: "mesh", TAG_KEEP: ""}), {}).abandoned
+
+
+def test_a_shared_cluster_is_held_by_the_leases_of_runs_that_may_go_on_and_by_no_others() -> None:
+    shared = sighting(**{TAG_POOL: "mesh"})
+    over, missing, other = (Lease(dag_id="grid", run_id=f"manual__{each}", expires=NOW) for each in (1, 2, 3))
+    for run in (Run.ALIVE, Run.UNKNOWN):
+        verdict = judge_shared(shared, {over: Run.OVER, other: run, missing: Run.MISSING})
+        assert not verdict.abandoned
+        assert verdict.why.startswith("is held by run manual__3 of grid, until ")
+    verdict = judge_shared(shared, {over: Run.OVER, missing: Run.MISSING})
+    assert (verdict.abandoned, verdict.why) == (
+        True,
+        "no run of pool mesh holds it; there is a lease until 2026-11-27 12:00 UTC, but its run is over: run manual__1 "
+        "of grid; there is a lease until 2026-11-27 12:00 UTC, but its run no longer exists: run manual__2 of grid",
+    )
 
 
 def test_a_head_node_is_reached_by_the_connection_that_the_tags_name() -> None:
@@ -105,6 +120,35 @@ def counts(**by_state: int) -> Any:
 )
 def test_airflow_knows_its_own_runs(state: str | None, run: Run) -> None:
     assert state_of(sighting(), AIRFLOW, counts(**({state: 1} if state else {}))) is run
+
+
+@pytest.mark.parametrize("leaving", [False, True])
+@pytest.mark.parametrize(
+    ("state", "run"),
+    [("queued", Run.ALIVE), ("running", Run.ALIVE), ("success", Run.OVER), ("failed", Run.OVER), (None, Run.MISSING)],
+)
+def test_airflow_knows_the_runs_of_its_leases(state: str | None, run: Run, leaving: bool) -> None:
+    lease = Lease(dag_id="melt", run_id="manual__1", expires=NOW, leaving=leaving, airflow=AIRFLOW)
+    assert state_of_lease(lease, AIRFLOW, counts(**({state: 1} if state else {}))) is run
+
+
+@pytest.mark.parametrize(("airflow", "own"), [("https://other.example.org", AIRFLOW), ("", AIRFLOW), ("", "")])
+def test_the_run_of_another_airflows_lease_and_of_an_old_one_is_unknown(airflow: str, own: str) -> None:
+    lease = Lease(dag_id="melt", run_id="manual__1", expires=NOW, airflow=airflow)
+    assert state_of_lease(lease, own, counts()) is Run.UNKNOWN
+
+
+def test_a_run_that_begins_again_between_the_two_questions_is_alive() -> None:
+    answers = iter([1, 1])  # it is there; and, cleared a moment later, it runs
+
+    def count(dag_id: str, run_ids: list[str], states: list[str] | None = None) -> int:
+        asked.append(states)
+        return next(answers)
+
+    asked: list[list[str] | None] = []
+    lease = Lease(dag_id="melt", run_id="manual__1", expires=NOW, airflow=AIRFLOW)
+    assert state_of_lease(lease, AIRFLOW, count) is Run.ALIVE
+    assert asked == [None, ["queued", "running"]], "those that go on are counted last"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import threading
 import time
@@ -106,6 +107,23 @@ def test_a_lease_that_has_expired_holds_nothing_and_one_that_was_renewed_does() 
     assert begin_deletion(pool, "pool-mesh-1", "b", NOW + 2 * HOUR).state == "deleting"
 
 
+def test_a_lease_whose_run_has_ended_holds_nothing_unless_it_was_taken_again_or_renewed_meanwhile() -> None:
+    pool = joined(EMPTY, "a", "b")
+    ended = pool.leases
+    assert begin_deletion(pool, "pool-mesh-1", "janitor", NOW) is pool
+    assert begin_deletion(pool, "pool-mesh-1", "janitor", NOW, ended=ended[:1]) is pool, "b holds it"
+    assert begin_deletion(pool, "pool-mesh-2", "janitor", NOW, ended=ended) is pool
+    closed = begin_deletion(pool, "pool-mesh-1", "janitor", NOW, ended=ended)
+    assert (closed.state, closed.leases) == ("deleting", ())
+    assert begin_deletion(closed, "pool-mesh-1", "janitor", NOW, ended=ended) is closed
+    for changed in (
+        renew(pool, "lj_melt", "a", NOW + 2 * HOUR),
+        join(pool, lease("a", NOW + 1.1 * HOUR), "c1", NOW),
+        joined(pool, "c"),
+    ):
+        assert begin_deletion(changed, "pool-mesh-1", "janitor", NOW, ended=ended) is changed
+
+
 def test_another_configuration_is_refused_as_long_as_there_is_the_cluster() -> None:
     pool = joined(EMPTY, "a")
     with pytest.raises(ConfigurationError, match=r"pool-mesh-1 of pool mesh was made by lj_melt from another template"):
@@ -146,6 +164,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.runs = {name: Run() for name in "abc"}
         self.stacks: set[str] = set()
         self.made: list[str] = []
+        self.ended: list[Lease] = []
 
     @rule(name=names, dice=st.integers(0, 9), hours=st.integers(1, 4))
     def go_on(self, name: str, dice: int, hours: int) -> None:
@@ -170,6 +189,8 @@ class AnyOrder(RuleBasedStateMachine):
 
     def join_it(self, name: str, expires: datetime) -> None:
         run = self.runs[name]
+        moment = timedelta(microseconds=1)  # no two leases are of the same one
+        self.now, expires = self.now + moment, expires + moment
         self.pool = join(self.pool, lease(name, expires), "c1", self.now)
         if self.pool.state == "open":
             run.does, run.cluster, run.expires = "work", self.pool.cluster_name, expires
@@ -198,10 +219,15 @@ class AnyOrder(RuleBasedStateMachine):
     def let_time_pass(self, minutes: int) -> None:
         self.now += timedelta(minutes=minutes)
 
-    @precondition(lambda self: self.pool.state != "gone" and not self.pool.live(self.now))
+    @rule()
+    def ask_which_runs_have_ended(self) -> None:
+        """Ask Airflow, as the janitor does some time before it acts: a run may have begun anew meanwhile."""
+        self.ended = [lease for lease in self.pool.leases if self.runs[lease.run_id].does == "nothing"]
+
+    @precondition(lambda self: self.pool.state != "gone" and set(self.pool.live(self.now)) <= set(self.ended))
     @rule()
     def clean_up(self) -> None:
-        self.pool = begin_deletion(self.pool, self.pool.cluster_name, "janitor", self.now)
+        self.pool = begin_deletion(self.pool, self.pool.cluster_name, "janitor", self.now, ended=self.ended)
         if self.pool.state == "deleting":
             self.delete(self.pool.cluster_name)
             self.pool = deletion_done(self.pool, self.pool.cluster_name)
@@ -254,6 +280,15 @@ def test_the_document_is_kept_and_read_again(region: LocalRegion) -> None:
 
 
 @pytest.mark.region
+def test_a_document_from_before_leases_named_their_airflow_is_read(region: LocalRegion) -> None:
+    old = {"dag_id": "melt", "run_id": "a", "expires": "2026-11-27T02:00:00Z", "results": "discard", "leaving": False}
+    pool = {"name": "old", "generation": 3, "state": "open", "configuration": "c1", "made_by": "melt", "leases": [old]}
+    region.client("s3").put_object(Bucket=region.bucket, Key="pools/old.json", Body=json.dumps(pool).encode())
+    (found,) = store(region, "old").read().leases
+    assert (found.airflow, found.expires) == ("", NOW + HOUR)
+
+
+@pytest.mark.region
 def test_no_change_is_lost_to_another_one(region: LocalRegion) -> None:
     stores = [store(region, "counted") for _ in range(8)]
 
@@ -285,6 +320,25 @@ def test_the_janitor_gets_a_cluster_that_nobody_sees_to_and_no_other(region: Loc
     assert mesh.read().state == "deleting"
     release(*arguments, pool.cluster_name)
     assert mesh.read().state == "gone"
+
+
+@pytest.mark.region
+def test_the_janitor_gets_a_cluster_whose_runs_have_ended_although_their_leases_have_not(region: LocalRegion) -> None:
+    clients, now = region.client, datetime.now(UTC)
+    mesh = store(region, "ended")
+    pool = mesh.change(lambda pool: join(pool, lease("a", now + HOUR), "c1", now))
+    arguments = (clients, region.bucket, "ended", pool.cluster_name)
+    ended = held(*arguments, now)
+    mesh.change(lambda pool: join(pool, lease("b", now + HOUR), "c1", now))
+    assert not claim(*arguments, "janitor", ended=ended), "b has joined meanwhile"
+    mesh.change(lambda pool: leave(pool, "lj_melt", "b", now, now))
+    mesh.change(lambda pool: renew(pool, "lj_melt", "a", now + 2 * HOUR))
+    assert not claim(*arguments, "janitor", ended=ended), "a has come to life again"
+    ended = held(*arguments, now)
+    assert claim(*arguments, "janitor", ended=ended)
+    assert claim(*arguments, "janitor", ended=ended), "again, after a crash"
+    found = mesh.read()
+    assert (found.state, found.leases) == ("deleting", ())
 
 
 @dataclass

@@ -39,6 +39,7 @@ pytestmark = [pytest.mark.region, pytest.mark.usefixtures("connections")]
 QUICK: dict[str, Any] = {"waiter_delay": 1, "waiter_max_attempts": 120}
 HOUR = timedelta(hours=1)
 SECOND = timedelta(seconds=1)
+AIRFLOW = "https://airflow.example.org"
 TOPIC = '{"Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}}'
 
 
@@ -78,7 +79,7 @@ class Sharing:
     def hold(self, run: str, life: timedelta = HOUR) -> Pool:
         """Write a run's lease into the document, as its task does."""
         now = datetime.now(UTC)
-        lease = Lease(dag_id=f"simulation_{run}", run_id=f"manual__{run}", expires=now + life)
+        lease = Lease(dag_id=f"simulation_{run}", run_id=f"manual__{run}", expires=now + life, airflow=AIRFLOW)
         return self.store.change(lambda pool: join(pool, lease, template.fingerprint(self.tagged(run)), now))
 
     def let_go(self, run: str, by: str = "", ago: timedelta = timedelta(0), until: datetime | None = None) -> Pool:
@@ -317,32 +318,63 @@ def test_a_pool_that_cannot_be_read_keeps_the_janitor_from_no_other_cluster(shar
     assert found["keep_until"] == (begun.begun + 3 * HOUR).isoformat(), "the grace is not that of the pool's first run"
 
 
+def look(sharing: Sharing, *, dry_run: bool = False, runs: int = 1, grace: int = 24) -> tuple[bool, str]:
+    """Let the janitor look at a pool's first cluster; Airflow counts so many of its runs, all of them going on."""
+    context, name = sharing.context("janitor") | {"params": {"dry_run": dry_run}}, f"pool-{sharing.pool}-1"
+    context["ti"].get_dr_count = lambda **_: runs
+    todo = FindAbandonedOperator(task_id="find", grace=grace).execute(context)
+    (seen,) = [each for each in context["ti"].xcoms[SEEN] if each["cluster_name"] == name]
+    assert (name in [each["cluster_name"] for each in todo]) is (seen["abandoned"] and not dry_run)
+    return seen["abandoned"], seen["why"]
+
+
 @pytest.mark.usefixtures("facts")
 def test_the_janitor_leaves_a_cluster_alone_that_is_held_and_claims_one_that_is_not(sharing: Sharing) -> None:
     name = sharing.stack(1)
-
-    def look(*, dry_run: bool = False) -> tuple[bool, str]:
-        context = sharing.context("janitor") | {"params": {"dry_run": dry_run}}
-        todo = FindAbandonedOperator(task_id="find").execute(context)
-        (seen,) = [each for each in context["ti"].xcoms[SEEN] if each["cluster_name"] == name]
-        assert (name in [each["cluster_name"] for each in todo]) is (seen["abandoned"] and not dry_run)
-        return seen["abandoned"], seen["why"]
-
     sharing.hold("a")
-    abandoned, why = look()
+    abandoned, why = look(sharing)
     assert not abandoned
     assert why.startswith("is held by run manual__a of simulation_a, until ")
     sharing.let_go("a", until=datetime.now(UTC))
-    assert look(dry_run=True) == (True, f"no run of pool {sharing.pool} holds it")
+    assert look(sharing, dry_run=True) == (True, f"no run of pool {sharing.pool} holds it")
     assert sharing.store.read().state == "open", "a dry run claims nothing"
-    assert look()[0]
+    assert look(sharing)[0]
     pool = sharing.store.read()
     assert pool.state == "deleting"
     assert sharing.hold("b").state == "deleting", "no run joins what the janitor deletes"
-    assert look()[0], "and an hour later, if it could not be deleted"
+    assert look(sharing)[0], "and an hour later, if it could not be deleted"
     found: Any = SimpleNamespace(map_index=0, xcom_pull=lambda task_ids: [{"pool": sharing.pool, "cluster_name": name}])
     release_pool("aws_default", {"ti": found})  # type: ignore[typeddict-item]
     assert sharing.store.read().state == "gone"
+
+
+@pytest.mark.usefixtures("facts")
+@pytest.mark.parametrize("leaving", [False, True])
+def test_a_lease_of_a_run_that_was_deleted_keeps_no_cluster(
+    sharing: Sharing, monkeypatch: pytest.MonkeyPatch, leaving: bool
+) -> None:
+    sharing.stack(1)
+    sharing.hold("a")
+    if leaving:
+        sharing.let_go("a")
+    assert look(sharing, runs=0)[1].startswith("is held by run manual__a of simulation_a"), "of some other Airflow"
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", AIRFLOW)
+    assert not look(sharing)[0], "its run goes on"
+    before = sharing.store.read()
+    abandoned, why = look(sharing, runs=0, dry_run=True)
+    assert abandoned
+    assert "but its run no longer exists: run manual__a of simulation_a" in why
+    assert sharing.store.read() == before, "a dry run writes nothing"
+    assert look(sharing, runs=0)[0]
+    pool = sharing.store.read()
+    assert (pool.state, pool.leases) == ("deleting", ())
+
+
+def test_a_lease_names_its_airflow(sharing: Sharing, monkeypatch: pytest.MonkeyPatch) -> None:
+    sharing.stack(1)
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", AIRFLOW)
+    assert sharing.join("a")["adopted"]
+    assert [lease.airflow for lease in sharing.store.read().leases] == [AIRFLOW]
 
 
 def test_a_hold_renews_the_lease(sharing: Sharing, region: LocalRegion) -> None:

@@ -5,7 +5,7 @@ Looks at every stack that bears our tag, and at what bears it without a stack; j
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -105,16 +105,30 @@ def judge(sighting: Sighting, run: Run, now: datetime) -> Verdict:
     return Verdict(False, f"this Airflow cannot tell whether its run is over; {until}")
 
 
-def judge_shared(sighting: Sighting, leases: Sequence[Lease]) -> Verdict:
-    """Say whether the cluster of a pool is abandoned: its expiry is that of its first run, but `leases` are of all."""
+def judge_shared(sighting: Sighting, leases: Mapping[Lease, Run]) -> Verdict:
+    """Say whether the cluster of a pool is abandoned: its expiry is that of its first run, but `leases` are of all.
+
+    `leases` are those that have not expired, with what `state_of_lease` says about each.
+    """
     if names.TAG_KEEP in sighting.tags:
         return Verdict(False, f"is marked {names.TAG_KEEP}")
-    if leases:
-        until = max(lease.expires for lease in leases)
+    ended = ended_of(leases)
+    if holding := [lease for lease in leases if lease not in ended]:
+        until = max(lease.expires for lease in holding)
         return Verdict(
-            False, f"is held by {', '.join(map(str, leases))}, until {until:%Y-%m-%d %H:%M} UTC at the latest"
+            False, f"is held by {', '.join(map(str, holding))}, until {until:%Y-%m-%d %H:%M} UTC at the latest"
         )
-    return Verdict(True, f"no run of pool {sighting.pool} holds it")
+    how = {Run.OVER: "is over", Run.MISSING: "no longer exists"}
+    lines = [
+        f"; there is a lease until {lease.expires:%Y-%m-%d %H:%M} UTC, but its run {how[leases[lease]]}: {lease}"
+        for lease in ended
+    ]
+    return Verdict(True, f"no run of pool {sighting.pool} holds it{''.join(lines)}")
+
+
+def ended_of(leases: Mapping[Lease, Run]) -> list[Lease]:
+    """Return the leases that hold nothing any more: their runs go on no longer. Unknown is not over."""
+    return [lease for lease, run in leases.items() if run in (Run.OVER, Run.MISSING)]
 
 
 def state_of(sighting: Sighting, airflow: str, count_runs: Callable[..., int]) -> Run:
@@ -124,7 +138,18 @@ def state_of(sighting: Sighting, airflow: str, count_runs: Callable[..., int]) -
     """
     if not airflow or sighting.tags.get(names.TAG_AIRFLOW) != airflow or not sighting.is_named_after_its_run:
         return Run.UNKNOWN
-    run: dict[str, Any] = {"dag_id": sighting.simulation, "run_ids": [sighting.run_id]}
+    return _ask(sighting.simulation, sighting.run_id, count_runs)
+
+
+def state_of_lease(lease: Lease, airflow: str, count_runs: Callable[..., int]) -> Run:
+    """Return what Airflow says about the run that has a lease of a shared cluster, as `state_of` does."""
+    if not airflow or lease.airflow != airflow:
+        return Run.UNKNOWN
+    return _ask(lease.dag_id, lease.run_id, count_runs)
+
+
+def _ask(dag_id: str, run_id: str, count_runs: Callable[..., int]) -> Run:
+    run: dict[str, Any] = {"dag_id": dag_id, "run_ids": [run_id]}
     # The count of those that go on comes last: a run that begins again in between is alive.
     if not count_runs(**run):
         return Run.MISSING

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
@@ -38,7 +38,8 @@ class Lease(Model):
     """A run's hold on the cluster of its pool. It outlives a crash, and ends at `expires` at the latest.
 
     `results` is the S3 URI that they go to, or `discard`. A run that is `leaving` holds the cluster no longer: it
-    watches over it until the idle time has passed.
+    watches over it until the idle time has passed. `airflow` is the URL of the Airflow that knows the run, as a tag has
+    it; empty if it has none.
     """
 
     dag_id: str
@@ -46,6 +47,7 @@ class Lease(Model):
     expires: AwareDatetime
     results: str = "discard"
     leaving: bool = False
+    airflow: str = ""
 
     def __str__(self) -> str:
         return f"run {self.run_id} of {self.dag_id}"
@@ -148,17 +150,29 @@ def leave(pool: Pool, dag_id: str, run_id: str, now: datetime, until: datetime) 
     return pool.model_copy(update={"leases": (*others, leaving), "quiet_since": pool.quiet_since or now})
 
 
-def begin_deletion(pool: Pool, cluster_name: str, by: str, now: datetime, alone: timedelta | None = None) -> Pool:
+def begin_deletion(
+    pool: Pool,
+    cluster_name: str,
+    by: str,
+    now: datetime,
+    *,
+    alone: timedelta | None = None,
+    ended: Collection[Lease] = (),
+) -> Pool:
     """Return the pool whose cluster may be deleted from now on; unchanged when a run holds it, or it is another one.
 
-    It is left to whoever begins it for as long as `alone`, HEAD_START if left out.
+    `ended` are leases of runs that go on no longer, which end here. One that was taken again or renewed meanwhile is
+    another one, and holds the cluster. The deletion is left to whoever begins it for as long as `alone`, HEAD_START if
+    left out.
     """
-    if pool.state != "open" or pool.cluster_name != cluster_name or pool.holders(now):
+    leases = tuple(lease for lease in pool.live(now) if lease not in ended)
+    is_held = any(not lease.leaving for lease in leases)
+    if pool.state != "open" or pool.cluster_name != cluster_name or is_held:
         return pool
     return pool.model_copy(
         update={
             "state": "deleting",
-            "leases": pool.live(now),
+            "leases": leases,
             "deletion": Deletion(by=by, begun=now, alone_until=now + (alone or HEAD_START)),
         }
     )
@@ -256,16 +270,26 @@ def held(clients: Callable[[str], Any], bucket: str, pool: str, cluster_name: st
 
 
 def claim(
-    clients: Callable[[str], Any], bucket: str, pool: str, cluster_name: str, by: str, *, alone: timedelta = HEAD_START
+    clients: Callable[[str], Any],
+    bucket: str,
+    pool: str,
+    cluster_name: str,
+    by: str,
+    *,
+    alone: timedelta = HEAD_START,
+    ended: Collection[Lease] = (),
 ) -> bool:
     """Say whether a pool's cluster may be deleted now: nobody sees to it, and from now on no run joins it.
 
     Every run of the pool waits until `release` is called. After `alone` one of them deletes what is still there.
+    `ended` are leases, as `held` returned them, of runs that go on no longer.
     """
 
     def close(found: Pool) -> Pool:
         now = datetime.now(UTC)
-        return found if found.live(now) else begin_deletion(found, cluster_name, by, now, alone)
+        if any(lease not in ended for lease in found.live(now)):
+            return found
+        return begin_deletion(found, cluster_name, by, now, alone=alone, ended=ended)
 
     found = PoolStore(clients("s3"), bucket, pool).change(close)
     return found.cluster_name != cluster_name or found.state != "open"

@@ -26,7 +26,8 @@ from hpc.durations import format_duration
 from hpc.errors import ClusterError, DeadlineExceededError, HpcError, LeftoversError
 from hpc.head_node.address import HeadNodeAddress, head_node_of
 from hpc.head_node.session import Session, run_session
-from hpc.names import TAG_POOL
+from hpc.names import TAG_POOL, tag_value
+from hpc.site import airflow_url
 from hpc.slurm.identity import JobPlaces
 from hpc.slurm.submission import cancel_attempt
 from hpc.waiting import end_of_wait, run_trigger
@@ -140,10 +141,17 @@ class JoinPoolOperator(_PoolTask, ParallelClusterCreateOperator):
 
     def _take_lease(self, context: Context) -> Pool:
         task, configuration = context["ti"], template.fingerprint(self.cluster_config)
+        airflow = tag_value(airflow_url())
 
         def joined(pool: Pool) -> Pool:
             now = datetime.now(UTC)
-            lease = Lease(dag_id=task.dag_id, run_id=task.run_id, expires=now + self.lease, results=self.results)
+            lease = Lease(
+                dag_id=task.dag_id,
+                run_id=task.run_id,
+                expires=now + self.lease,
+                results=self.results,
+                airflow=airflow,
+            )
             return join(pool, lease, configuration, now)
 
         pool = self.store.change(joined)
