@@ -27,10 +27,11 @@ from hpc.cluster.abandoned import (
     state_of_lease,
 )
 from hpc.cluster.account import Account
+from hpc.cluster.by_hand import describe_jobs, jobs_by_hand
 from hpc.cluster.delete_operator import ParallelClusterDeleteOperator
 from hpc.cluster.leftovers import find_leftovers
 from hpc.cluster.operators import ParallelClusterInstallOperator
-from hpc.cluster.pool import claim, deletion_begun, held, release
+from hpc.cluster.pool import claim, deletion_begun, held, release, unheld_since
 from hpc.config import SimulationConfig
 from hpc.errors import HpcError, RunFailedError
 from hpc.lifecycle import JOB_HISTORY, SITE, SWEEP_HISTORY
@@ -104,7 +105,8 @@ def build_janitor(janitor: Janitor) -> DAG:
                 GRACE,
                 type="integer",
                 minimum=0,
-                description="Hours past its expiry for which a cluster is kept when its results cannot be saved.",
+                description="Hours past its expiry for which a cluster is kept when its results cannot be saved, and "
+                "a shared one, after its last run, for jobs that were submitted by hand.",
             ),
         },
         default_args={"owner": "hpc"},
@@ -218,7 +220,8 @@ class FindAbandonedOperator(BaseOperator):
     one cluster, or from one service, is in the XCom `unknown` and hinders nothing else. Raises what AWS raises when
     the stacks cannot be listed.
 
-    :param grace: hours past a cluster's expiry for which results that cannot be saved keep it (templated)
+    :param grace: hours past a cluster's expiry for which results that cannot be saved keep it, and after the last run
+        of a shared one for which jobs by hand do (templated)
     :param aws_conn_id: Airflow connection with AWS credentials, region and endpoint
     :param region_name: AWS region instead of the connection's (templated)
     """
@@ -298,13 +301,36 @@ class FindAbandonedOperator(BaseOperator):
         place = (account.client, site("bucket"), sighting.pool, sighting.cluster_name)
         airflow, count_runs = names.tag_value(airflow_url()), context["ti"].get_dr_count
         leases = {lease: state_of_lease(lease, airflow, count_runs) for lease in held(*place, datetime.now(UTC))}
-        verdict = judge_shared(sighting, leases)
-        if not verdict.abandoned or context["params"]["dry_run"]:
-            return verdict
+        verdict, ended, is_dry = judge_shared(sighting, leases), ended_of(leases), bool(context["params"]["dry_run"])
+        if verdict.abandoned:
+            since = unheld_since(*place, datetime.now(UTC), ended=ended, is_dry=is_dry)
+            verdict = self._judge_queue(sighting, verdict, since)
         alone = timedelta(hours=max(1, int(self.grace)))
-        if not claim(*place, "the janitor", alone=alone, ended=ended_of(leases)):
+        if verdict.abandoned and not is_dry and not claim(*place, "the janitor", alone=alone, ended=ended):
             return Verdict(False, f"a run of pool {sighting.pool} has just joined it")
         return verdict
+
+    def _judge_queue(self, sighting: Sighting, verdict: Verdict, since: datetime | None) -> Verdict:
+        """Leave a shared cluster alone that no run holds `since` then, while it has jobs that a person has submitted.
+
+        That is for `grace` hours at the most. A head node that cannot be asked keeps no cluster.
+        """
+        until = since + timedelta(hours=int(self.grace)) if since else None
+        if until is None or until <= datetime.now(UTC) or not sighting.has_head_node:
+            return verdict
+        connections = {"aws_conn_id": self.aws_conn_id, "region_name": self.region_name}
+        try:
+            jobs = jobs_by_hand(sighting.cluster_name, sighting.ssh_conn_id, **connections)
+        except Exception as error:  # AWS's, the connection's, Airflow's about it: whatever it is, nothing is known
+            self.log.warning("The queue of %s cannot be seen: %r", sighting.cluster_name, error)
+            reason = " ".join(str(error.args[0] if error.args else error).split())
+            return Verdict(True, f"{verdict.why}; whether jobs by hand are in its queue is NOT known: {reason}")
+        if not jobs:
+            return verdict
+        what = (
+            f"by hand it was given {describe_jobs(jobs)}: for these it stays until {until:%Y-%m-%d %H:%M} UTC at most"
+        )
+        return Verdict(False, f"{verdict.why}; {what}")
 
     def _work(self, account: Account, sighting: Sighting) -> dict[str, Any]:
         """Return what the tasks need to know about an abandoned cluster."""
@@ -412,14 +438,17 @@ _PAGE = f"""\
 ### The janitor
 
 Every hour it looks at each cluster that bears the tag `{names.TAG_SIMULATION}`, in the account of one
-AWS connection, and at what is left of clusters without a stack.
+AWS connection, and at what is left of clusters without a stack. There is one more for each connection that the
+Variable `hpc_site` lists as `aws_connections`, or a simulation names.
 
 It **deletes** those whose run is over or no longer exists and those past their expiry, and saves first what the
 simulation keeps. It **leaves alone** everything without that tag, whose run goes on, or that bears the tag
 `{names.TAG_KEEP}` with any value. The log of `report` lists what it deleted, what it left, and why.
 
-Trigger it with `dry_run` to see what it would do. `grace` is for how many hours past its expiry a cluster is kept when
-its results cannot be saved.
+Of runs that share a cluster, each counts that goes on; then jobs that were submitted by hand do, for `grace` hours.
+
+Trigger it with `dry_run` to see what it would do. `grace` is also for how many hours past its expiry a cluster is kept
+when its results cannot be saved.
 """
 
 

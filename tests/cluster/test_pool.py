@@ -30,6 +30,7 @@ from hpc.cluster.pool import (
     leave,
     release,
     renew,
+    see_ended,
 )
 from hpc.errors import ConfigurationError
 
@@ -122,6 +123,23 @@ def test_a_lease_whose_run_has_ended_holds_nothing_unless_it_was_taken_again_or_
         joined(pool, "c"),
     ):
         assert begin_deletion(changed, "pool-mesh-1", "janitor", NOW, ended=ended) is changed
+
+
+def test_nobody_holds_a_cluster_since_the_last_run_left_or_its_lease_ended_or_it_was_seen_to_be_over() -> None:
+    pool = joined(EMPTY, "a", "b")
+    assert pool.unheld_since(NOW) is None
+    assert pool.unheld_since(NOW + 3 * HOUR) == NOW + HOUR
+    assert left(pool, "b").unheld_since(NOW + HOUR / 2) is None, "a holds it"
+    assert left(left(pool, "b"), "a", NOW + HOUR / 2).unheld_since(NOW + HOUR / 2) == NOW + HOUR / 2
+    seen = see_ended(pool, "pool-mesh-1", NOW + HOUR / 4, pool.leases)
+    assert seen.leases == pool.leases, "a run that is cleared goes on with its lease"
+    assert seen.unheld_since(NOW + HOUR / 2) == NOW + HOUR / 4
+    assert see_ended(seen, "pool-mesh-1", NOW + HOUR / 2, pool.leases) is seen, "since the first time"
+    assert see_ended(pool, "pool-mesh-1", NOW, pool.leases[:1]) is pool, "b holds it"
+    assert see_ended(pool, "pool-mesh-2", NOW, pool.leases) is pool
+    assert see_ended(pool, "pool-mesh-1", NOW + HOUR, pool.leases) is pool, "the end of the lease says when"
+    assert joined(seen, "c").unheld_since(NOW) is None
+    assert left(left(seen, "b"), "a", NOW + HOUR / 2).quiet_since == NOW + HOUR / 2, "a has gone on until then"
 
 
 def test_another_configuration_is_refused_as_long_as_there_is_the_cluster() -> None:

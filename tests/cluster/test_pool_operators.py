@@ -24,6 +24,7 @@ from hpc.head_node.address import HeadNodeAddress, find_head_node
 from hpc.head_node.session import Session, run_session
 from hpc.janitor import SEEN, UNKNOWN, FindAbandonedOperator, release_pool
 from hpc.names import TAG_POOL, TAG_RUN_ID, TAG_SIMULATION, expiry
+from hpc.slurm.identity import JobPlaces
 from hpc.slurm.operators import SlurmJobOperator
 from tests.local_aws.conftest import until
 
@@ -336,7 +337,9 @@ def test_the_janitor_leaves_a_cluster_alone_that_is_held_and_claims_one_that_is_
     assert not abandoned
     assert why.startswith("is held by run manual__a of simulation_a, until ")
     sharing.let_go("a", until=datetime.now(UTC))
-    assert look(sharing, dry_run=True) == (True, f"no run of pool {sharing.pool} holds it")
+    abandoned, why = look(sharing, dry_run=True)
+    assert abandoned
+    assert why.startswith(f"no run of pool {sharing.pool} holds it; ")
     assert sharing.store.read().state == "open", "a dry run claims nothing"
     assert look(sharing)[0]
     pool = sharing.store.read()
@@ -368,6 +371,67 @@ def test_a_lease_of_a_run_that_was_deleted_keeps_no_cluster(
     assert look(sharing, runs=0)[0]
     pool = sharing.store.read()
     assert (pool.state, pool.leases) == ("deleting", ())
+
+
+async def submit_ours(session: Session) -> str:
+    name = JobPlaces("/fsx/runs/a", "0123456789ab", "melt.submit_job").job_name
+    return (await session.run(f"sbatch --parsable --job-name {name}1 --wrap 'sleep 300'")).stdout.strip()
+
+
+@pytest.mark.slurm
+@pytest.mark.usefixtures("facts")
+def test_a_job_by_hand_keeps_a_shared_cluster_from_the_janitor_until_the_grace_is_over(
+    sharing: Sharing, head_node: HeadNodeAddress
+) -> None:
+    sharing.stack(1)
+    sharing.hold("a")
+    ended = sharing.let_go("a", until=datetime.now(UTC)).unheld_since(datetime.now(UTC))
+    assert ended is not None
+    run_session(head_node, "hpc_head_node", submit_ours)
+    assert look(sharing, dry_run=True) == (True, f"no run of pool {sharing.pool} holds it"), "a run's job is no reason"
+    by_hand = run_session(head_node, "hpc_head_node", submit_by_hand)
+    abandoned, why = look(sharing)
+    assert not abandoned
+    assert re.search(
+        rf"no run of pool {sharing.pool} holds it; by hand it was given job {by_hand} \(wrap, [A-Z]+\)", why
+    )
+    assert why.endswith(f"until {ended + 24 * HOUR:%Y-%m-%d %H:%M} UTC at most")
+    assert sharing.store.read().state == "open"
+    assert look(sharing, grace=0, dry_run=True)[0], "the grace is over"
+    run_session(head_node, "hpc_head_node", lambda session: session.run(f"scancel {by_hand}"))
+    until(lambda: look(sharing, dry_run=True)[0], 60)
+    assert look(sharing)[0]
+    assert sharing.store.read().state == "deleting"
+
+
+@pytest.mark.slurm
+@pytest.mark.usefixtures("facts")
+def test_the_grace_of_a_job_by_hand_begins_when_the_runs_were_seen_to_have_ended(
+    sharing: Sharing, head_node: HeadNodeAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", AIRFLOW)
+    sharing.stack(1)
+    sharing.hold("a", 48 * HOUR)
+    run_session(head_node, "hpc_head_node", submit_by_hand)
+    assert not look(sharing, runs=0)[0]
+    seen = sharing.store.read()
+    assert seen.quiet_since is not None
+    assert seen.quiet_since > datetime.now(UTC) - HOUR, "and not when its lease ends"
+    abandoned, why = look(sharing, runs=0, grace=1)
+    assert not abandoned
+    assert f"until {seen.quiet_since + HOUR:%Y-%m-%d %H:%M} UTC at most" in why
+    assert sharing.store.read() == seen
+
+
+@pytest.mark.usefixtures("facts")
+def test_a_head_node_that_cannot_be_asked_keeps_no_shared_cluster(sharing: Sharing) -> None:
+    sharing.stack(1)
+    sharing.hold("a")
+    sharing.let_go("a", until=datetime.now(UTC))
+    abandoned, why = look(sharing)
+    assert abandoned
+    assert "whether jobs by hand are in its queue is NOT known: cluster " in why
+    assert sharing.store.read().state == "deleting"
 
 
 def test_a_lease_names_its_airflow(sharing: Sharing, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from hpc.errors import ConfigurationError
-from hpc.slurm.identity import JobPlaces, SubmittedJob, job_token, readable_name
+from hpc.slurm.identity import JobPlaces, SubmittedJob, is_of_a_run, job_token, readable_name
 
 
 def test_a_token_is_the_same_for_every_retry_and_another_for_everything_else() -> None:
@@ -46,6 +46,14 @@ def test_no_name_of_a_job_is_the_beginning_of_another_attempts() -> None:
     assert first.name != eleventh.name
     assert first.record_dir == "/fsx/run/.slurm/0123456789ab/attempt-1"
     assert first.log == "/fsx/run/dag.task.1.log"
+
+
+def test_a_runs_job_is_known_by_its_name() -> None:
+    name = JobPlaces("/fsx/run", job_token("dag", "run", "task", 3), readable_name("dag.task", "3")).job_name
+    assert is_of_a_run(f"{name}1")
+    assert is_of_a_run(f"{name}12.40000"), "a part of a sweep"
+    for other in ("wrap", "mesh.2", "", name, f"{name}1.x", "dag.task.0123456789AB.1", "0123456789ab.1"):
+        assert not is_of_a_run(other), other
 
 
 def test_a_job_travels_as_json() -> None:

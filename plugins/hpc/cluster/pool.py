@@ -64,7 +64,7 @@ class Deletion(Model):
 class Pool(Model):
     """A pool as its document says. `configuration` is the fingerprint of the cluster's, by `made_by`, a DAG id.
 
-    `generation` counts the pool's clusters; `quiet_since` is when the last run left.
+    `generation` counts the pool's clusters; `quiet_since` is when the last run left, or was seen to have ended.
     """
 
     name: str
@@ -92,6 +92,11 @@ class Pool(Model):
     def holders(self, now: datetime) -> tuple[Lease, ...]:
         """Return the leases that keep the cluster from being deleted."""
         return tuple(lease for lease in self.live(now) if not lease.leaving)
+
+    def unheld_since(self, now: datetime) -> datetime | None:
+        """Return since when no run holds the cluster: none has left, and no lease has ended, after that moment."""
+        ends = [lease.expires for lease in self.leases if lease.expires <= now]
+        return max([*ends, self.quiet_since] if self.quiet_since else ends, default=None)
 
     def is_overdue(self, now: datetime) -> bool:
         """Whether a deletion takes so long that somebody else should see to it."""
@@ -139,7 +144,10 @@ def renew(pool: Pool, dag_id: str, run_id: str, until: datetime) -> Pool:
 
 
 def leave(pool: Pool, dag_id: str, run_id: str, now: datetime, until: datetime) -> Pool:
-    """Return the pool that a run holds no longer. The last one stays in it as `leaving` until `until` at most."""
+    """Return the pool that a run holds no longer. The last one stays in it as `leaving` until `until` at most.
+
+    Only who leaves again does not begin the idle time again.
+    """
     lease = pool.lease_of(dag_id, run_id)
     if lease is None or pool.state != "open":
         return pool
@@ -147,7 +155,21 @@ def leave(pool: Pool, dag_id: str, run_id: str, now: datetime, until: datetime) 
     if any(not other.leaving for other in others):
         return pool.model_copy(update={"leases": others})
     leaving = lease.model_copy(update={"expires": until, "leaving": True})
-    return pool.model_copy(update={"leases": (*others, leaving), "quiet_since": pool.quiet_since or now})
+    quiet_since = pool.quiet_since if lease.leaving and pool.quiet_since else now
+    return pool.model_copy(update={"leases": (*others, leaving), "quiet_since": quiet_since})
+
+
+def see_ended(pool: Pool, cluster_name: str, now: datetime, ended: Collection[Lease]) -> Pool:
+    """Return the pool that says since when its runs are known to have ended, whose leases are `ended`.
+
+    The leases stay: a run that is cleared goes on with its own. Unchanged when another run holds the cluster, the
+    pool has another one, or it says so already.
+    """
+    live = pool.live(now)
+    is_known = pool.quiet_since is not None or not live
+    if pool.state != "open" or pool.cluster_name != cluster_name or is_known or not set(live) <= set(ended):
+        return pool
+    return pool.model_copy(update={"quiet_since": now})
 
 
 def begin_deletion(
@@ -267,6 +289,29 @@ def held(clients: Callable[[str], Any], bucket: str, pool: str, cluster_name: st
     """
     found = PoolStore(clients("s3"), bucket, pool).read()
     return list(found.live(now)) if found.cluster_name == cluster_name and found.state != "gone" else []
+
+
+def unheld_since(
+    clients: Callable[[str], Any],
+    bucket: str,
+    pool: str,
+    cluster_name: str,
+    now: datetime,
+    *,
+    ended: Collection[Lease] = (),
+    is_dry: bool = False,
+) -> datetime | None:
+    """Return since when no run holds a pool's cluster; None if nobody knows, it is being deleted or is another one.
+
+    That the runs of `ended` leases hold it no longer is written down, unless it `is_dry`.
+    """
+    store = PoolStore(clients("s3"), bucket, pool)
+
+    def seen(found: Pool) -> Pool:
+        return see_ended(found, cluster_name, now, ended)
+
+    found = seen(store.read()) if is_dry else store.change(seen)
+    return found.unheld_since(now) if found.state == "open" and found.cluster_name == cluster_name else None
 
 
 def claim(

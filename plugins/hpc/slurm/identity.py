@@ -19,6 +19,15 @@ def job_token(dag_id: str, run_id: str, task_id: str, map_index: int) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
+#: A token and an attempt at the end of a job's name, of a sweep's part also its first point.
+_OF_A_RUN = re.compile(r".+\.[0-9a-f]{12}\.\d+(\.\d+)?")
+
+
+def is_of_a_run(job_name: str) -> bool:
+    """Say whether a job has such a name in Slurm as the jobs of runs have: see `JobPlaces.job_name`."""
+    return _OF_A_RUN.fullmatch(job_name) is not None
+
+
 def readable_name(*parts: str) -> str:
     """Return parts joined by dots, of characters only that are safe in a job's and in a file's name."""
     text = ".".join(part for part in parts if part)
