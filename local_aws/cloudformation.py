@@ -218,10 +218,6 @@ class FsxFileSystem(Resource, CloudFormationModel):
         )
         self.resource_id = self.file_system.file_system_id
 
-    def tag(self, tags: dict[str, str]) -> None:
-        """Put further tags on it: the stack's."""
-        fsx_backends[self.account][self.region].tag_resource(self.file_system.resource_arn, tags)
-
     @override
     def get_cfn_attribute(self, attribute_name: str) -> Any:
         attributes = {

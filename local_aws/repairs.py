@@ -26,6 +26,7 @@ def install() -> None:
     """Repair moto in place."""
     _evaluate_bucket_policy_conditions()
     _export_logs_under_the_task_id()
+    _make_private_zones()
     _delete_hosted_zones()
     _reuse_retained_log_groups()
     _tell_the_life_cycle_of_file_systems()
@@ -64,6 +65,23 @@ def _export_logs_under_the_task_id() -> None:
             return original(self, *args, **kwargs)
 
     replace(LogsBackend, "create_export_task", create_export_task)
+
+
+def _make_private_zones() -> None:
+    """The stack's zone is that of a VPC: moto makes a public one."""
+
+    def create(
+        _: type, /, resource_name: str, cloudformation_json: Any, account_id: str, region_name: str, **kwargs: Any
+    ) -> FakeZone:
+        vpcs = cloudformation_json["Properties"].get("VPCs") or [{}]
+        return route53_backends[account_id]["aws"].create_hosted_zone(
+            resource_name,
+            private_zone=bool(vpcs[0]),
+            vpcid=vpcs[0].get("VPCId"),
+            vpcregion=vpcs[0].get("VPCRegion"),
+        )
+
+    replace(FakeZone, "create_from_cloudformation_json", classmethod(create))
 
 
 def _delete_hosted_zones() -> None:

@@ -19,10 +19,9 @@ from moto.cloudformation.exceptions import ValidationError
 from moto.cloudformation.models import CloudFormationBackend, Event, Stack
 from moto.cloudformation.responses import CloudFormationResponse
 from moto.core.common_models import CloudFormationModel
-from moto.ec2 import models as ec2_models
-from moto.ec2.models.core import TaggedEC2Resource
 
-from local_aws.cloudformation import FsxFileSystem, WaitCondition
+from local_aws import stack_tags
+from local_aws.cloudformation import WaitCondition
 from local_aws.faults import Faults
 from local_aws.patching import add, replace
 
@@ -130,8 +129,7 @@ class StackWork:
             return
         self._event(logical_id, "CREATE_IN_PROGRESS")
         resource = self.stack.resource_map[logical_id]
-        if isinstance(resource, TaggedEC2Resource | FsxFileSystem):
-            self._tag(logical_id, resource)
+        self._tag(logical_id, resource)
         if isinstance(resource, WaitCondition):
             self._wait_for_head_node()
         self._event(logical_id, "CREATE_COMPLETE")
@@ -144,11 +142,7 @@ class StackWork:
             "aws:cloudformation:stack-id": stack.stack_id,
             "aws:cloudformation:logical-id": logical_id,
         }
-        if isinstance(resource, FsxFileSystem):
-            resource.tag(tags)
-        else:
-            ec2 = ec2_models.ec2_backends[stack.account_id][stack.region_name]
-            ec2.create_tags([resource.physical_resource_id], tags)
+        stack_tags.pass_on(resource, stack.account_id, stack.region_name, tags)
 
     def _wait_for_head_node(self) -> None:
         started = time.monotonic()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,6 +10,7 @@ import boto3
 import pytest
 
 from hpc.cluster.abandoned import Run, Sighting, find_ours, judge, judge_shared, state_of, state_of_lease
+from hpc.cluster.leftovers import find_leftovers
 from hpc.cluster.pool import Lease
 from hpc.errors import PermissionDeniedError
 from hpc.names import (
@@ -199,6 +200,10 @@ def clients(region: Any) -> Iterator[Any]:
 CLUSTER_TAG = "parallelcluster:cluster-name"
 
 
+def fail_on_unknown(service: str, error: Exception) -> None:
+    pytest.fail(f"{service} can be read: {error}")
+
+
 @pytest.mark.region
 def test_stacks_of_ours_and_what_has_lost_its_stack_are_found_and_nothing_else(clients: Any) -> None:
     found = {seen.cluster_name: seen for seen in find_ours(clients, lambda *_: pytest.fail("all can be read"))}
@@ -208,6 +213,97 @@ def test_stacks_of_ours_and_what_has_lost_its_stack_are_found_and_nothing_else(c
     assert found["lost"].simulation == "melt"
     assert found["lost"].expires == datetime(2026, 11, 27, 12, 0, 1, tzinfo=UTC)
     assert "theirs" not in found
+
+
+def tags_of(name: str) -> list[dict[str, str]]:
+    """The tags that CloudFormation gives to what the stack of a cluster makes."""
+    return [{"Key": key, "Value": value} for key, value in {**TAGS, CLUSTER_TAG: name}.items()]
+
+
+def leave_alarm(clients: Any, name: str) -> Callable[[], Any]:
+    cloudwatch, alarm = clients("cloudwatch"), f"{name}-HeadNode-Health"
+    cloudwatch.put_metric_alarm(
+        AlarmName=alarm,
+        Namespace="n",
+        MetricName="m",
+        Period=60,
+        EvaluationPeriods=1,
+        Threshold=1.0,
+        ComparisonOperator="GreaterThanThreshold",
+        Statistic="Maximum",
+        Tags=tags_of(name),
+    )
+    return lambda: cloudwatch.delete_alarms(AlarmNames=[alarm])
+
+
+def leave_table(clients: Any, name: str) -> Callable[[], Any]:
+    dynamodb, table = clients("dynamodb"), f"parallelcluster-{name}"
+    dynamodb.create_table(
+        TableName=table,
+        KeySchema=[{"AttributeName": "Id", "KeyType": "HASH"}],
+        AttributeDefinitions=[{"AttributeName": "Id", "AttributeType": "S"}],
+        BillingMode="PAY_PER_REQUEST",
+        Tags=tags_of(name),
+    )
+    return lambda: dynamodb.delete_table(TableName=table)
+
+
+def leave_zone(clients: Any, name: str, region: str = "us-east-1", domain: str = "pcluster") -> Callable[[], Any]:
+    route53 = clients("route53")
+    zone = route53.create_hosted_zone(
+        Name=f"{name}.{domain}.",
+        CallerReference=name,
+        HostedZoneConfig={"PrivateZone": True},  # AWS knows that by the VPC
+        VPC={"VPCId": "vpc-0", "VPCRegion": region},
+    )["HostedZone"]["Id"].rpartition("/")[2]
+    route53.change_tags_for_resource(ResourceType="hostedzone", ResourceId=zone, AddTags=tags_of(name))
+    return lambda: route53.delete_hosted_zone(Id=zone)
+
+
+@pytest.mark.region
+@pytest.mark.parametrize("leave", [leave_alarm, leave_table, leave_zone])
+def test_what_outlived_its_stack_elsewhere_than_in_ec2_is_found_and_costs_what_it_costs(
+    clients: Any, leave: Callable[..., Callable[[], Any]]
+) -> None:
+    name = f"outlived-{leave.__name__.removeprefix('leave_')}"
+    remove = leave(clients, name)
+    try:
+        (found,) = (each for each in find_ours(clients, fail_on_unknown) if each.cluster_name == name)
+        assert (found.has_stack, found.run_id) == (False, "manual__1")
+        assert len(find_leftovers(name, clients).found) == 1
+    finally:
+        remove()
+    assert name not in {each.cluster_name for each in find_ours(clients, fail_on_unknown)}
+
+
+@pytest.mark.region
+def test_the_zone_of_a_cluster_in_another_region_and_log_groups_that_stay_are_no_leftovers(clients: Any) -> None:
+    elsewhere = leave_zone(clients, "elsewhere", "eu-west-1")
+    of_people = leave_zone(clients, "of-people", domain="example.org")
+    logs, group = clients("logs"), "/aws/parallelcluster/logged-202611230100"
+    logs.create_log_group(logGroupName=group, tags={tag["Key"]: tag["Value"] for tag in tags_of("logged")})
+    found = {each.cluster_name for each in find_ours(clients, fail_on_unknown)}
+    for remove in (elsewhere, of_people, lambda: logs.delete_log_group(logGroupName=group)):
+        remove()
+    assert not {"elsewhere", "of-people", "logged"} & found
+
+
+@pytest.mark.region
+def test_a_zone_that_goes_while_it_is_looked_at_hinders_nothing(clients: Any) -> None:
+    class Losing:
+        def __init__(self, client: Any) -> None:
+            self.client = client
+
+        def __getattr__(self, name: str) -> Any:
+            if name == "list_tags_for_resource" and removers:
+                removers.pop()()
+            return getattr(self.client, name)
+
+    removers = [leave_zone(clients, "going")]
+    losing = Losing(clients("route53"))
+    found = find_ours(lambda service: losing if service == "route53" else clients(service), fail_on_unknown)
+    assert removers == []
+    assert "going" not in {each.cluster_name for each in found}
 
 
 @pytest.mark.region

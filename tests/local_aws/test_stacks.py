@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from local_aws.stacks import creation_order, references
+
+if TYPE_CHECKING:
+    from local_aws.testing import LocalRegion
 
 
 @pytest.mark.parametrize(
@@ -38,3 +42,54 @@ def test_each_resource_comes_after_all_that_it_refers_to() -> None:
     assert sorted(order) == sorted(resources)
     for before, after in [("Handle", "Template"), ("Template", "Head"), ("Head", "Wait"), ("Wait", "Alarm")]:
         assert order.index(before) < order.index(after)
+
+
+@pytest.mark.region
+def test_the_tags_of_a_stack_are_those_of_what_it_makes(region: LocalRegion) -> None:
+    vpc = {"VPCId": region.vpc_id, "VPCRegion": region.region}
+    table: dict[str, Any] = {
+        "TableName": "parallelcluster-tagged",
+        "KeySchema": [{"AttributeName": "Id", "KeyType": "HASH"}],
+        "AttributeDefinitions": [{"AttributeName": "Id", "AttributeType": "S"}],
+        "BillingMode": "PAY_PER_REQUEST",
+    }
+    alarm = {
+        "AlarmName": "tagged-HeadNode-Cpu",
+        "Namespace": "n",
+        "MetricName": "m",
+        "Period": 60,
+        "EvaluationPeriods": 1,
+        "Threshold": 1,
+        "ComparisonOperator": "GreaterThanThreshold",
+        "Statistic": "Maximum",
+    }
+    resources: dict[str, Any] = {
+        "Zone": {"Type": "AWS::Route53::HostedZone", "Properties": {"Name": "tagged.pcluster.", "VPCs": [vpc]}},
+        "Table": {"Type": "AWS::DynamoDB::Table", "Properties": table},
+        "Alarm": {"Type": "AWS::CloudWatch::Alarm", "Properties": alarm},
+    }
+    cloudformation, route53 = region.client("cloudformation"), region.client("route53")
+    cloudformation.create_stack(
+        StackName="tagged",
+        TemplateBody=json.dumps({"Resources": resources}),
+        Tags=[{"Key": "parallelcluster:cluster-name", "Value": "tagged"}],
+    )
+    cloudformation.get_waiter("stack_create_complete").wait(StackName="tagged", WaiterConfig={"Delay": 1})
+    found = region.client("resourcegroupstaggingapi").get_resources(
+        TagFilters=[{"Key": "parallelcluster:cluster-name", "Values": ["tagged"]}],
+        ResourceTypeFilters=["cloudwatch:alarm", "dynamodb:table"],
+    )["ResourceTagMappingList"]
+    assert sorted(each["ResourceARN"].rpartition(":")[2] for each in found) == [
+        "table/parallelcluster-tagged",
+        "tagged-HeadNode-Cpu",
+    ]
+    (zone,) = route53.list_hosted_zones_by_name(DNSName="tagged.pcluster.")["HostedZones"]
+    zone_id = zone["Id"].rpartition("/")[2]
+    assert zone["Config"]["PrivateZone"]
+    assert route53.get_hosted_zone(Id=zone_id)["VPCs"] == [vpc]
+    tags = route53.list_tags_for_resource(ResourceType="hostedzone", ResourceId=zone_id)["ResourceTagSet"]["Tags"]
+    assert {"Key": "aws:cloudformation:logical-id", "Value": "Zone"} in tags
+    assert {"Key": "parallelcluster:cluster-name", "Value": "tagged"} in tags
+    cloudformation.delete_stack(StackName="tagged")
+    cloudformation.get_waiter("stack_delete_complete").wait(StackName="tagged", WaiterConfig={"Delay": 1})
+    assert route53.list_hosted_zones_by_name(DNSName="tagged.pcluster.")["HostedZones"] == []

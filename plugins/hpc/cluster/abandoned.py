@@ -14,7 +14,7 @@ from typing import Any
 
 from hpc import names
 from hpc.aws_errors import aws_errors
-from hpc.cluster.leftovers import TAG, Clients
+from hpc.cluster.leftovers import TAG, Clients, zone_id
 from hpc.cluster.pool import Lease
 from hpc.errors import HpcError
 
@@ -204,11 +204,47 @@ def _file_systems(service: str, clients: Clients) -> Iterator[Mapping[str, str]]
         yield from (_tags(system.get("Tags", [])) for system in page["FileSystems"])
 
 
+def _alarms_and_tables(clients: Clients) -> Iterator[Mapping[str, str]]:
+    """Yield the tags of each alarm and table that bears ours. Log groups do too, and stay on purpose."""
+    pages = (
+        clients("resourcegroupstaggingapi")
+        .get_paginator("get_resources")
+        .paginate(
+            TagFilters=[{"Key": names.TAG_SIMULATION}], ResourceTypeFilters=["cloudwatch:alarm", "dynamodb:table"]
+        )
+    )
+    for page in pages:
+        yield from (_tags(thing["Tags"]) for thing in page["ResourceTagMappingList"])
+
+
+def _zones(clients: Clients) -> Iterator[Mapping[str, str]]:
+    """Yield the tags of each private zone of a cluster in this region: Route 53 is one for all regions."""
+    route53, region = clients("route53"), clients("ec2").meta.region_name
+    for page in route53.get_paginator("list_hosted_zones").paginate():
+        for zone in page["HostedZones"]:
+            if not zone["Name"].endswith(".pcluster."):
+                continue
+            try:
+                answer = route53.list_tags_for_resource(ResourceType="hostedzone", ResourceId=zone_id(zone))
+                tags = _tags(answer["ResourceTagSet"]["Tags"])
+                if names.TAG_SIMULATION in tags and region in _regions(route53, zone):
+                    yield tags
+            except route53.exceptions.NoSuchHostedZone:
+                continue  # gone since it was listed
+
+
+def _regions(route53: Any, zone: Mapping[str, Any]) -> set[str]:
+    """Return where the VPCs of a private zone are."""
+    return {vpc["VPCRegion"] for vpc in route53.get_hosted_zone(Id=zone_id(zone)).get("VPCs") or []}
+
+
 #: What looks for things of ours, by service.
 _THINGS: Mapping[str, Callable[[Clients], Iterator[Mapping[str, str]]]] = {
     "ec2": _in_ec2,
     "fsx": partial(_file_systems, "fsx"),
     "efs": partial(_file_systems, "efs"),
+    "cloudwatch and dynamodb": _alarms_and_tables,
+    "route53": _zones,
 }
 
 

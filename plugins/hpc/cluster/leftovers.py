@@ -234,7 +234,12 @@ def _hosted_zones(wanted: Wanted) -> Iterator[Leftover]:
     answer = wanted.clients("route53").list_hosted_zones_by_name(DNSName=zone_name)
     for zone in answer["HostedZones"]:
         if zone["Name"] == zone_name:
-            yield Leftover("Route 53 zone", zone["Id"].rpartition("/")[2], zone["Name"], prices.HOSTED_ZONE)
+            yield Leftover("Route 53 zone", zone_id(zone), zone["Name"], prices.HOSTED_ZONE)
+
+
+def zone_id(zone: Mapping[str, Any]) -> str:
+    """Return the id of a zone of Route 53, without its type before it."""
+    return str(zone["Id"]).rpartition("/")[2]
 
 
 def _tables(wanted: Wanted) -> Iterator[Leftover]:
