@@ -67,3 +67,16 @@ def test_it_saves_and_deletes_what_a_deleted_run_has_left_and_nothing_else(airfl
     receipt = json.load(s3.get_object(Bucket=bucket, Key=f"{place}/receipt-janitor.json")["Body"])
     assert "partial.txt" in {file["path"] for file in receipt["files"]}
     assert s3.get_object(Bucket=bucket, Key=f"{place}/partial.txt")["Body"].read() == b"half a result\n"
+
+
+def test_a_connection_that_only_the_variable_names_has_a_janitor(airflow: RunningAirflow) -> None:
+    client, site = airflow.client, airflow.region.site()
+    rest.set_connection(client, "aws_lab", airflow.region.connections()["aws_default"])
+    rest.set_variable(client, "hpc_site", {**site, "aws_connections": ["aws_lab"]})
+    try:
+        until(lambda: "janitor_aws_lab" in rest.dag_ids(client), "janitor of aws_lab")
+        tried = rest.trigger(client, "janitor_aws_lab", {"dry_run": True})
+        states = finished(airflow, "janitor_aws_lab", tried)
+        assert states[""] == states["find"] == states["report"] == "success"
+    finally:
+        rest.set_variable(client, "hpc_site", site)
