@@ -11,6 +11,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from typing import Any, Protocol
 
@@ -34,6 +35,7 @@ STACK_TYPE = "AWS::CloudFormation::Stack"
 _disable_rollback: ContextVar[bool] = ContextVar("disable_rollback", default=False)
 _retained: ContextVar[frozenset[str]] = ContextVar("retained", default=frozenset())
 _working = threading.local()
+_one_at_a_time = threading.RLock()
 
 
 class ResourceFailedError(Exception):
@@ -128,11 +130,19 @@ class StackWork:
         if condition and not self.stack.resource_map.lazy_condition_map[condition]:
             return
         self._event(logical_id, "CREATE_IN_PROGRESS")
-        resource = self.stack.resource_map[logical_id]
-        self._tag(logical_id, resource)
+        with self._changing(logical_id):
+            resource = self.stack.resource_map[logical_id]
+            self._tag(logical_id, resource)
         if isinstance(resource, WaitCondition):
             self._wait_for_head_node()
         self._event(logical_id, "CREATE_COMPLETE")
+
+    def _changing(self, logical_id: str) -> AbstractContextManager[Any]:
+        """Let one stack at a time change a resource: moto goes through its dictionaries while others change them.
+
+        A nested stack takes its time, and is a row of resources itself.
+        """
+        return nullcontext() if self.resources[logical_id]["Type"] == STACK_TYPE else _one_at_a_time
 
     def _tag(self, logical_id: str, resource: Any) -> None:
         stack = self.stack
@@ -218,7 +228,8 @@ class StackWork:
         names = (logical_id, document["Type"])
         fault = self.faults.take_deletion(*(f"{self.stack.name}/{name}" for name in names), *names)
         if fault is None:
-            self.stack.resource_map._delete_resource(resource, document)
+            with self._changing(logical_id):
+                self.stack.resource_map._delete_resource(resource, document)
             if document["Type"] == STACK_TYPE and resource.status == "DELETE_FAILED":
                 raise ResourceFailedError(f"Embedded stack {resource.stack_id} was not successfully deleted")
         elif fault.reason:

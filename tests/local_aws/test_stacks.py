@@ -1,13 +1,17 @@
-"""The order in which a stack's resources are created."""
+"""The order in which a stack's resources are created, their tags, and many stacks at the same time."""
 
 from __future__ import annotations
 
 import json
+import threading
+import time
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from local_aws.stacks import creation_order, references
+from local_aws.faults import Faults
+from local_aws.stacks import StackWork, creation_order, references
 
 if TYPE_CHECKING:
     from local_aws.testing import LocalRegion
@@ -93,3 +97,44 @@ def test_the_tags_of_a_stack_are_those_of_what_it_makes(region: LocalRegion) -> 
     cloudformation.delete_stack(StackName="tagged")
     cloudformation.get_waiter("stack_delete_complete").wait(StackName="tagged", WaiterConfig={"Delay": 1})
     assert route53.list_hosted_zones_by_name(DNSName="tagged.pcluster.")["HostedZones"] == []
+
+
+def test_stacks_that_are_made_at_the_same_time_change_one_resource_at_a_time() -> None:
+    inside, most = 0, 0
+
+    class Resources(dict[str, Any]):
+        def __init__(self) -> None:
+            self._parsed_resources: dict[str, Any] = {}
+
+        def __missing__(self, logical_id: str) -> object:
+            nonlocal inside, most
+            inside += 1
+            most = max(most, inside)
+            time.sleep(0.01)
+            inside -= 1
+            return object()
+
+    def make(name: str) -> None:
+        stack = SimpleNamespace(
+            stack_id=name,
+            name=name,
+            account_id="1",
+            region_name="eu-west-1",
+            status="CREATE_IN_PROGRESS",
+            tags={},
+            events=[],
+            template_dict={"Resources": {f"Role{number}": {"Type": "AWS::IAM::Role"} for number in range(5)}},
+            resource_map=Resources(),
+            _add_stack_event=lambda *_: None,
+        )
+        head_nodes: Any = SimpleNamespace(stack_created=lambda stack: None)
+        StackWork(stack, head_nodes, Faults()).create()
+        made.append(stack.status)
+
+    made = list[str]()
+    threads = [threading.Thread(target=make, args=(f"stack-{number}",)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (made, most) == (["CREATE_COMPLETE"] * 4, 1)

@@ -10,15 +10,16 @@ from chaos.lifecycle.campaign import failures, last_line, open_site, table
 from chaos.lifecycle.plan import Plan
 from local_aws.testing import LocalRegion
 
-#: Runs with faults of every kind: killed processes, AWS cut off and credentials expired, a bootstrap and deletions that
-#: fail, a resource that stays, a run marked failed, one deleted, and an Airflow that does not come back.
-SEEDS = (2, 7, 13, 15, 18, 20, 21, 495)
+#: Runs with faults of every kind: killed processes, AWS cut off, failing, and credentials expired, a bootstrap and
+#: deletions that fail, a resource that stays, a head node that does not answer, S3 that denies once and takes wrong
+#: bytes always, a run marked failed, one cleared, one deleted, an Airflow that does not come back; four have a neighbour.
+SEEDS = (1, 4, 7, 10, 13, 15, 20, 21, 22, 57, 70, 119)
 
 
 @pytest.mark.region
 @pytest.mark.slurm
 @pytest.mark.pcluster
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 @pytest.mark.usefixtures("parallelcluster")
 async def test_nothing_leaks_is_lost_or_goes_wrong_in_silence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -33,3 +34,5 @@ async def test_nothing_leaks_is_lost_or_goes_wrong_in_silence(
     assert not list(failures(reports))
     assert sum(len(report.hits) for report in reports) >= len(SEEDS)
     assert any(report.visited for report in reports), "no run needed the janitor"
+    assert any(report.answered for report in reports), "nobody was told that a cluster is kept for its results"
+    assert any(report.plan.neighbour for report in reports), "no run shared its cluster"
