@@ -12,7 +12,7 @@ from local_aws.testing import LocalRegion
 
 #: Runs with faults of every kind: killed processes, AWS cut off, failing, and credentials expired, a bootstrap and
 #: deletions that fail, a resource that stays, a head node that does not answer, S3 that denies once and takes wrong
-#: bytes always, a run marked failed, one cleared, one deleted, an Airflow that does not come back; four have a neighbour.
+#: bytes always, a run marked failed, one cleared, one deleted, an Airflow that does not come back. Four are shared.
 SEEDS = (1, 4, 7, 10, 13, 15, 20, 21, 22, 57, 70, 119)
 
 
