@@ -16,7 +16,7 @@ from hpc.names import cluster_name
 RUN_ID = "scheduled__2026-11-23T02:30:00+00:00"
 
 
-def context_of_a_run() -> dict[str, Any]:
+def context_of_a_run(state: str = "running") -> dict[str, Any]:
     """What `handle_miss` of airflow/models/deadline.py makes of a run, with Airflow's own model."""
     unknown = dict.fromkeys(name for name in DAGRunResponse.model_fields if name not in ("dag_run_id", "dag_versions"))
     run = DAGRunResponse.model_validate(
@@ -25,7 +25,7 @@ def context_of_a_run() -> dict[str, Any]:
             "dag_id": "lj_melt",
             "run_id": RUN_ID,
             "run_type": "scheduled",
-            "state": "running",
+            "state": state,
             "run_after": "2026-11-23T02:30:00Z",
             "dag_versions": [],
             "dag_model": {"dag_display_name": "lj_melt"},
@@ -52,3 +52,12 @@ async def test_a_late_run_is_named_with_its_cluster_and_what_to_do(caplog: pytes
     assert f"Run {RUN_ID} of lj_melt is not finished after its deadline of 2h 00m" in said
     assert f"Its cluster {cluster_name('lj_melt', RUN_ID)} may still be there and cost money" in said
     assert "What to do: look at the run's tasks" in said
+
+
+@pytest.mark.parametrize("state", ["failed", "success"])
+async def test_a_run_that_has_ended_before_its_deadline_is_not_late(
+    state: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Airflow 3.3 forgets the deadline of a run that has succeeded, and not of one that has failed."""
+    monkeypatch.setattr(deadline.Teller, "tell", lambda *_: pytest.fail("people were told"))
+    assert await alert(context_of_a_run(state), caplog) == ""

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+#: The states that a run does not leave by itself.
+FINISHED = frozenset({"success", "failed"})
 AFTERWARDS = "Its job is ended now, its results are saved, and its cluster is deleted."
 
 
@@ -39,9 +41,14 @@ async def alert(
 ) -> None:
     """Say which run is late, and which cluster is its, or of which `pool` it is; tell people of it as `notify` says.
 
-    `context` is what Airflow adds for deadline callbacks: `dag_run` is as the REST API shows it, with its `dag_run_id`.
+    `context` is what Airflow adds for deadline callbacks: `dag_run` is as the REST API shows it, with its `dag_run_id`
+    and its `state`. Airflow calls this also for a run that has failed long before, of which people were told then.
     """
-    run_id = ((context or {}).get("dag_run") or {}).get("dag_run_id")
+    run = (context or {}).get("dag_run") or {}
+    run_id = run.get("dag_run_id")
+    if run.get("state") in FINISHED:
+        log.info("Run %s of %s had ended before its deadline of %s: %s", run_id, simulation, deadline, run["state"])
+        return
     own = cluster_name(simulation, run_id) if run_id else "(unknown)"
     log.error(
         "Run %s of %s is not finished after its deadline of %s. Its cluster %s may still be there and cost money.\n"
