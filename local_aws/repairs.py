@@ -9,6 +9,7 @@ import uuid
 from typing import Any
 from unittest import mock
 
+from moto.core.responses import BaseResponse
 from moto.ec2.models.elastic_block_store import Volume
 from moto.ec2.responses import EC2Response
 from moto.fsx.models import FileSystem
@@ -34,6 +35,7 @@ def install() -> None:
     _delete_volumes()
     _write_conditionally_one_at_a_time()
     _verify_checksums()
+    _write_each_answer_by_itself()
 
 
 def _evaluate_bucket_policy_conditions() -> None:
@@ -157,3 +159,17 @@ def _verify_checksums() -> None:
         return original(self, response_headers)
 
     replace(S3Response, "_get_checksum", get_checksum)
+
+
+def _write_each_answer_by_itself() -> None:
+    """Some calls say how their answer is written, and moto notes it for all answers of the service.
+
+    One that another thread was just writing became a server error then.
+    """
+    original = BaseResponse.__init__
+
+    def init(self: Any, *arguments: Any, **options: Any) -> None:
+        original(self, *arguments, **options)
+        self.RESPONSE_KEY_PATH_TO_TRANSFORMER = dict(self.RESPONSE_KEY_PATH_TO_TRANSFORMER)
+
+    replace(BaseResponse, "__init__", init)
