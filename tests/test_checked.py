@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -95,6 +97,33 @@ def test_files_that_cannot_be_seen_hinder_nothing(folder: Path, made: list[Path]
     (problem,) = find_problems(folder)
     assert "nowhere.yaml: cannot be read" in problem
     assert recall(folder) == [problem]
+
+
+def test_links_that_lead_in_a_circle_or_where_nobody_may_look_hinder_nothing(
+    folder: Path, made: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "circle").symlink_to(folder)
+    (folder / "itself").symlink_to(folder / "itself")
+    assert find_problems(folder) == find_problems(folder) == []
+    assert made == [folder]
+
+    def refuse(**_: Any) -> Any:
+        raise PermissionError(13, "Permission denied")
+
+    entries = [SimpleNamespace(path=str(folder / "home"), name="home", is_dir=refuse, stat=refuse)]
+    monkeypatch.setattr(os, "scandir", lambda _: iter(entries))
+    assert fingerprint(folder) == fingerprint(folder)
+
+
+def test_where_nobody_has_a_home_the_dags_are_made_each_time(
+    folder: Path, made: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "expanduser", refuse)
+    assert find_problems(folder) == find_problems(folder) == []
+    assert len(made) == 2
 
 
 def test_where_nothing_can_be_left_the_dags_are_made_each_time(

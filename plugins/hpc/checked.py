@@ -39,9 +39,9 @@ def remember(files: str, problems: list[str], directory: Path = SIMULATIONS_DIR)
 
     A disk that is full, or may not be written, is fine: everybody looks for himself then.
     """
-    place = _place(directory)
-    fresh = place.with_suffix(f".{os.getpid()}")
-    with suppress(OSError):
+    with suppress(OSError, RuntimeError):
+        place = _place(directory)
+        fresh = place.with_suffix(f".{os.getpid()}")
         place.parent.mkdir(parents=True, exist_ok=True)
         fresh.write_text(json.dumps({"of": files, "problems": problems}))
         fresh.rename(place)
@@ -52,7 +52,7 @@ def recall(directory: Path = SIMULATIONS_DIR) -> list[str] | None:
     try:
         word = json.loads(_place(directory).read_text())
         return list(map(str, word["problems"])) if word["of"] == fingerprint(directory) else None
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, RuntimeError):
         return None
 
 
@@ -65,6 +65,7 @@ def fingerprint(directory: Path = SIMULATIONS_DIR) -> str:
 
 
 def _place(directory: Path) -> Path:
+    """Return where the word is left. Raises RuntimeError if there is no home."""
     home = Path(os.environ.get("AIRFLOW_HOME") or "~/airflow").expanduser()
     return home / "hpc" / f"problems-{_digest([str(directory.resolve())])[:16]}.json"
 
@@ -76,12 +77,12 @@ def _lines(folder: Path | str) -> Iterator[str]:
         yield f"{folder} {error}"
         return
     for entry in entries:
-        if entry.is_dir():
-            if entry.name not in _IGNORED:
-                yield from _lines(entry.path)
-            continue
         try:
-            found = entry.stat()
+            if entry.is_dir(follow_symlinks=False):
+                if entry.name not in _IGNORED:
+                    yield from _lines(entry.path)
+                continue
+            found = entry.stat()  # of what a link leads to, whose folders are not looked into: it may lead anywhere
             yield f"{entry.path} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
         except OSError as error:
             yield f"{entry.path} {error}"
