@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from airflow.sdk import DAG, CronTriggerTimetable, RetryAction
@@ -14,6 +14,7 @@ from airflow.serialization.serialized_objects import DagSerialization
 from hpc import lifecycle, retries
 from hpc.cluster.abandoned import Sighting
 from hpc.cluster.history import cluster_history
+from hpc.cluster.stacks import Stack
 from hpc.config import SIMULATIONS_DIR, SimulationConfig, load_simulation, load_simulations
 from hpc.errors import ConfigurationError, DeadlineExceededError
 from hpc.lifecycle import RUN, build_dag, check_form, job_parameters, longest_life, sweep_of, trigger_form
@@ -360,6 +361,7 @@ def test_a_run_joins_its_pool_for_as_long_as_it_may_live_and_leaves_it(pooled: D
     assert leave.tags[TAG_POOL] == pooled.get_task("render_cluster_config").tags[TAG_POOL] == "mesh"
     assert "nodes" not in pooled.get_task("render_cluster_config").values
     assert pooled.get_task("hold_cluster").keep_lease is not None
+    assert pooled.get_task("connect")._post_execute_hook is not None
 
 
 @pytest.fixture(scope="module")
@@ -397,3 +399,21 @@ def test_every_shipped_simulation_becomes_a_dag() -> None:
     dags = [build_dag(each) for each in shipped if isinstance(each, SimulationConfig)]
     assert len({dag.dag_id for dag in dags}) == len(dags) >= 3
     assert all(dag.doc_md and "hpc" in dag.tags for dag in dags)
+
+
+def test_only_a_head_node_of_the_present_stack_may_hold_results(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lifecycle, "site", lambda name: "eu-west-1")
+    monkeypatch.setattr(lifecycle, "Account", lambda **_: SimpleNamespace(client=lambda service: service))
+    asked: list[Any] = []
+
+    def was_reached(name: str, **where: Any) -> bool:
+        asked.append((name, where["since"]))
+        return True
+
+    monkeypatch.setattr(lifecycle, "was_reached", was_reached)
+    now, context = datetime.now(UTC), cast("Any", {})
+    stack = Stack("melt-1", "arn", "CREATE_FAILED", "", {}, now)
+    monkeypatch.setattr(lifecycle, "describe_stack", lambda client, name: stack if name == "melt-1" else None)
+    assert lifecycle.was_reached_before(simulation(), context, "melt-1")
+    assert not lifecycle.was_reached_before(simulation(), context, "gone-1")
+    assert asked == [("melt-1", now)]

@@ -25,6 +25,7 @@ from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
 from airflow.sdk.definitions.param import ParamsDict
 
 from hpc import deadline, names, retries
+from hpc.cluster.account import Account
 from hpc.cluster.delete_operator import ParallelClusterDeleteOperator
 from hpc.cluster.fleet import start_compute_fleet
 from hpc.cluster.history import cluster_history
@@ -35,8 +36,9 @@ from hpc.cluster.operators import (
     ParallelClusterVerifyOperator,
     RenderClusterConfigOperator,
 )
-from hpc.cluster.pool_operators import JoinPoolOperator, LeavePoolOperator, leased_cluster, renew_lease
+from hpc.cluster.pool_operators import JoinPoolOperator, LeavePoolOperator, has_reached, note_reached, renew_lease
 from hpc.cluster.sensors import ParallelClusterSensor
+from hpc.cluster.stacks import describe_stack
 from hpc.config import (
     SIMULATIONS_DIR,
     Export,
@@ -294,6 +296,7 @@ def add_tasks(simulation: SimulationConfig) -> None:
             cluster_name=cluster,
             directory=directory,
             pre_execute=in_time_or_reached,
+            post_execute=None if pool is None else partial(note_reached_in_lease, simulation),
             **aws,
             **ssh,
             **policy(retries.HEAD_NODE),
@@ -462,22 +465,31 @@ def _make_delete_cluster(
 
 def was_reached_before(simulation: SimulationConfig, context: Context, cluster_name: str) -> bool:
     """Say whether a run has ever connected to its cluster."""
+    if simulation.cluster.pool is not None:  # of its head node's tag, nobody knows which run it is of
+        return has_reached(context, **_pool_of(simulation))
     account: dict[str, Any] = {"aws_conn_id": simulation.connections.aws, "region_name": site("region")}
-    if not cluster_name and simulation.cluster.pool is not None:
-        cluster_name = leased_cluster(context, pool=simulation.cluster.pool, bucket=site("bucket"), **account)
-    return bool(cluster_name) and was_reached(cluster_name, **account)
+    stack = describe_stack(Account(**account).client("cloudformation"), cluster_name)
+    # Without a stack nothing can be kept. EC2 shows the head node of an earlier cluster of that name for an hour.
+    return stack is not None and was_reached(cluster_name, since=stack.created, **account)
+
+
+def note_reached_in_lease(simulation: SimulationConfig, context: Context, result: Any = None) -> None:
+    """Note in the run's lease that it has connected to the cluster that it shares."""
+    note_reached(context, **_pool_of(simulation))
+
+
+def _pool_of(simulation: SimulationConfig) -> dict[str, Any]:
+    return {
+        "pool": str(simulation.cluster.pool),
+        "bucket": site("bucket"),
+        "aws_conn_id": simulation.connections.aws,
+        "region_name": site("region"),
+    }
 
 
 def keep_lease(simulation: SimulationConfig, context: Context, until: datetime) -> None:
     """Let a run hold the cluster that it shares until a moment."""
-    renew_lease(
-        context,
-        until,
-        pool=str(simulation.cluster.pool),
-        bucket=site("bucket"),
-        aws_conn_id=simulation.connections.aws,
-        region_name=site("region"),
-    )
+    renew_lease(context, until, **_pool_of(simulation))
 
 
 def _add_results(

@@ -138,7 +138,7 @@ def test_a_lease_that_cannot_be_renewed_keeps_nobody_from_being_told_nor_the_hol
     failed: Any = {"ti": Instance({**WELL, "export_results": "failed"})}
     with pytest.raises(TaskDeferred):
         operator.execute(failed)
-    assert done == ["told", "lease"]
+    assert done == ["told", "lease", "told"]
 
 
 def test_who_holds_a_shared_cluster_renews_the_lease() -> None:

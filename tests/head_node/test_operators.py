@@ -4,6 +4,7 @@ import re
 import shlex
 import subprocess
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +64,9 @@ def test_that_a_cluster_was_reached_is_remembered_where_it_is() -> None:
     HeadNodeConnectOperator(task_id="connect", cluster_name=CLUSTER).execute(NOBODY)
     assert was_reached(CLUSTER, **where)
     assert not was_reached("no-such-cluster", **where)
+    now = datetime.now(UTC)
+    assert was_reached(CLUSTER, **where, since=now - timedelta(hours=1))
+    assert not was_reached(CLUSTER, **where, since=now), "that is an earlier cluster's of the same name"
 
 
 @pytest.mark.usefixtures("connections", "cluster")

@@ -154,9 +154,11 @@ class HoldClusterOperator(BaseOperator):
         if self.keep_lease is not None:
             try:
                 self.keep_lease(context, until)
-            except Exception:
-                # The lease lasts for the run's deadline and this hold anyway: people are told, and the wait begins.
-                self.log.exception("The lease could not be renewed; the one that the run has goes on.")
+            except Exception as error:
+                # A lease lasts for the run's deadline and this hold anyway: people are told, and the wait begins.
+                self.log.exception("The lease could not be renewed; if the run has one, that goes on.")
+                if self.tell is not None:
+                    self.tell(context, "its shared cluster may be deleted BEFORE that", str(error))
         self.defer(
             trigger=DateTimeTrigger(moment=until),
             method_name="execute_complete",

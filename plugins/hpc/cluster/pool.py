@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
-from pydantic import AwareDatetime, ValidationError
+from pydantic import AwareDatetime, ConfigDict, ValidationError
 
 from hpc.aws_errors import aws_errors, error_code
 from hpc.errors import ConfigurationError, TransientError
@@ -33,14 +33,20 @@ TRIES = 100
 LONGEST_PAUSE = 1.0
 
 
+#: A worker of another version may have written more than this one knows.
+_OF_ANY_VERSION = ConfigDict(frozen=True, extra="ignore")
+
+
 # ------------------------------------------------------------------------------------------------ the document, pure
 class Lease(Model):
     """A run's hold on the cluster of its pool. It outlives a crash, and ends at `expires` at the latest.
 
     `results` is the S3 URI that they go to, or `discard`. A run that is `leaving` holds the cluster no longer: it
     watches over it until the idle time has passed. `airflow` is the URL of the Airflow that knows the run, as a tag has
-    it; empty if it has none.
+    it; empty if it has none. A run that has `reached` the head node may have left results there.
     """
+
+    model_config = _OF_ANY_VERSION
 
     dag_id: str
     run_id: str
@@ -48,6 +54,7 @@ class Lease(Model):
     results: str = "discard"
     leaving: bool = False
     airflow: str = ""
+    reached: bool = False
 
     def __str__(self) -> str:
         return f"run {self.run_id} of {self.dag_id}"
@@ -66,6 +73,8 @@ class Pool(Model):
 
     `generation` counts the pool's clusters; `quiet_since` is when the last run left, or was seen to have ended.
     """
+
+    model_config = _OF_ANY_VERSION
 
     name: str
     generation: int = 0
@@ -130,8 +139,18 @@ def join(pool: Pool, lease: Lease, configuration: str, now: datetime) -> Pool:
             remedy="give all simulations of a pool the same cluster.profile and cluster.values, or this one a pool of "
             "its own; after a change of both, wait until the old cluster is gone",
         )
-    others = _without(pool.live(now), lease)
+    others, before = _without(pool.live(now), lease), pool.lease_of(lease.dag_id, lease.run_id)
+    lease = lease.model_copy(update={"reached": before is not None and before.reached})
     return pool.model_copy(update={"leases": (*others, lease), "quiet_since": None})
+
+
+def reach(pool: Pool, dag_id: str, run_id: str) -> Pool:
+    """Return the pool that knows that a run has reached its head node; unchanged when it has no lease."""
+    lease = pool.lease_of(dag_id, run_id)
+    if lease is None or lease.reached:
+        return pool
+    reached = lease.model_copy(update={"reached": True})
+    return pool.model_copy(update={"leases": (*_without(pool.leases, lease), reached)})
 
 
 def renew(pool: Pool, dag_id: str, run_id: str, until: datetime) -> Pool:
@@ -153,7 +172,7 @@ def leave(pool: Pool, dag_id: str, run_id: str, now: datetime, until: datetime) 
         return pool
     others = _without(pool.live(now), lease)
     if any(not other.leaving for other in others):
-        return pool.model_copy(update={"leases": others})
+        return pool.model_copy(update={"leases": others, "quiet_since": None})
     leaving = lease.model_copy(update={"expires": until, "leaving": True})
     quiet_since = pool.quiet_since if lease.leaving and pool.quiet_since else now
     return pool.model_copy(update={"leases": (*others, leaving), "quiet_since": quiet_since})

@@ -18,7 +18,7 @@ from hpc.cluster.base import ClusterTask
 from hpc.cluster.decision import Action, decide_creation, require_same_owner
 from hpc.cluster.delete_operator import ParallelClusterDeleteOperator
 from hpc.cluster.operators import ParallelClusterCreateOperator
-from hpc.cluster.pool import Lease, Pool, PoolStore, begin_deletion, deletion_done, join, leave, renew
+from hpc.cluster.pool import Lease, Pool, PoolStore, begin_deletion, deletion_done, join, leave, reach, renew
 from hpc.cluster.pool_trigger import PoolIdleTrigger
 from hpc.cluster.sensors import diagnose
 from hpc.cluster.stacks import Progress, Stack, progress
@@ -445,16 +445,31 @@ class LeavePoolOperator(_PoolTask, ParallelClusterDeleteOperator):
 def renew_lease(
     context: Context, until: datetime, *, pool: str, bucket: str, aws_conn_id: str | None, region_name: str | None
 ) -> None:
-    """Let a run hold its pool's cluster until a moment, and an hour longer, in which it is to leave."""
+    """Let a run hold its pool's cluster until a moment, and an hour longer, in which it is to leave.
+
+    Raises ClusterError when the run has no lease any more, or its cluster is being deleted.
+    """
     task = context["ti"]
     store = PoolStore(Account(aws_conn_id, region_name).client("s3"), bucket, pool)
-    store.change(lambda found: renew(found, task.dag_id, task.run_id, until + WATCH))
+    found = store.change(lambda pool: renew(pool, task.dag_id, task.run_id, until + WATCH))
+    if found.state != "open" or found.lease_of(task.dag_id, task.run_id) is None:
+        by = f", which is being deleted by {found.deletion.by}" if found.deletion else ""
+        raise ClusterError(
+            f"this run does not hold cluster {found.cluster_name} of pool {pool}{by}",
+            remedy="look at who deletes it; results that are not in S3 go with it",
+        )
 
 
-def leased_cluster(
-    context: Context, *, pool: str, bucket: str, aws_conn_id: str | None, region_name: str | None
-) -> str:
-    """Return the name of the cluster that a run holds or watches over; empty if there is none."""
+def note_reached(context: Context, *, pool: str, bucket: str, aws_conn_id: str | None, region_name: str | None) -> None:
+    """Note in a run's lease that it has reached the head node: from now on a job may leave results there."""
+    task = context["ti"]
+    store = PoolStore(Account(aws_conn_id, region_name).client("s3"), bucket, pool)
+    store.change(lambda pool: reach(pool, task.dag_id, task.run_id))
+
+
+def has_reached(context: Context, *, pool: str, bucket: str, aws_conn_id: str | None, region_name: str | None) -> bool:
+    """Say whether a run has reached the head node of the cluster that it holds or watches over."""
     task = context["ti"]
     found = PoolStore(Account(aws_conn_id, region_name).client("s3"), bucket, pool).read()
-    return found.cluster_name if found.lease_of(task.dag_id, task.run_id) else ""
+    lease = found.lease_of(task.dag_id, task.run_id)
+    return lease is not None and lease.reached

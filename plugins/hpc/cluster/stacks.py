@@ -66,6 +66,7 @@ class Stack:
     status: str
     reason: str
     tags: Mapping[str, str]
+    created: datetime | None = None
 
     @classmethod
     def parse(cls, answer: Mapping[str, Any]) -> Stack:
@@ -77,6 +78,7 @@ class Stack:
             status=stack["StackStatus"],
             reason=stack.get("StackStatusReason", ""),
             tags={tag["Key"]: tag["Value"] for tag in stack.get("Tags", [])},
+            created=stack.get("CreationTime"),
         )
 
 

@@ -91,15 +91,25 @@ def mark_reached(address: HeadNodeAddress, *, aws_conn_id: str | None, region_na
         )
 
 
-def was_reached(cluster_name: str, *, aws_conn_id: str | None, region_name: str | None) -> bool:
-    """Say whether any head node of a cluster, running or not, was marked by `mark_reached`. Raises what AWS raises."""
+def was_reached(
+    cluster_name: str, *, aws_conn_id: str | None, region_name: str | None, since: datetime | None = None
+) -> bool:
+    """Say whether any head node of a cluster, running or not, was marked by `mark_reached`. Raises what AWS raises.
+
+    Those that were launched before `since` do not count: they are an earlier cluster's of the same name.
+    """
     filters = [
         {"Name": "tag:parallelcluster:cluster-name", "Values": [cluster_name]},
         {"Name": "tag-key", "Values": [names.TAG_REACHED]},
     ]
     with aws_errors():
         pages = _ec2(aws_conn_id, region_name).get_paginator("describe_instances").paginate(Filters=filters)
-        return any(reservation["Instances"] for page in pages for reservation in page["Reservations"])
+        return any(
+            since is None or instance["LaunchTime"] >= since
+            for page in pages
+            for reservation in page["Reservations"]
+            for instance in reservation["Instances"]
+        )
 
 
 def _ec2(aws_conn_id: str | None, region_name: str | None) -> Any:
