@@ -82,6 +82,7 @@ def test_a_small_file_becomes_a_frozen_model(tmp_path: Path) -> None:
         ({"resources": {"walltime": "13:00:00"}}, "deadline: must be longer than resources.walltime"),
         ({"resurces": {}}, "resurces: there is no such key; did you mean resources?"),
         ({"name": "Small Name"}, "name = 'Small Name'"),
+        ({"name": "janitor_lab"}, "name = 'janitor_lab': is the name of a janitor's DAG"),
         ({"owner": "a;b"}, "owner = 'a;b'"),
         ({"job": {"script": "../../etc/passwd"}}, "job.script = '../../etc/passwd': must be a relative path"),
         ({"job": {"script": "lammps_melt"}}, "job.script: there is no include/job_scripts/lammps_melt"),

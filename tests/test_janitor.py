@@ -32,8 +32,9 @@ def test_without_simulations_there_is_one_all_the_same_and_one_for_each_connecti
     assert {name: dag.get_task("find").aws_conn_id for name, dag in found.items()} == {
         "janitor": "aws_default",
         "janitor_aws_lab": "aws_lab",
-        "janitor_lab-2": "lab:2",
+        "janitor_lab-2-9219d0": "lab:2",
     }
+    assert len(build_janitors([], ["lab:2", "lab-2"])) == 3
 
 
 @pytest.mark.parametrize(

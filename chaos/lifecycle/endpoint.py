@@ -18,6 +18,8 @@ from chaos.lifecycle.plan import ON_WRITES, Fault, Injection
 SILENCE = 5.0
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "expect", "te", "trailer", "upgrade"}
 _SCOPE = re.compile(r"Credential(?:=|%3D)[^/%]+(?:/|%2F)\d+(?:/|%2F)[^/%]+(?:/|%2F)([a-z0-9-]+)", re.IGNORECASE)
+#: The document of a pool.
+_POOL = re.compile(r"/pools/[^/]+\.json$")
 #: Status, code and message of each refusal.
 _REFUSALS = {
     Fault.THROTTLED: (400, "Throttling", "Rate exceeded"),
@@ -41,7 +43,7 @@ class Armed:
         is_write = service == "s3" and request.method == "PUT"
         if self.left <= 0 or (self.injection.fault in ON_WRITES and not is_write):
             return False
-        if self.injection.fault is Fault.S3_CORRUPTED and "/pools/" in request.path:
+        if self.injection.fault is Fault.S3_CORRUPTED and _POOL.search(request.path):
             return False  # boto3 sends its checksum, by which AWS would refuse it; the local region would take it
         if self.skip > 0:
             self.skip -= 1

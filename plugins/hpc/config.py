@@ -66,6 +66,12 @@ def _within_bounds(value: timedelta) -> timedelta:
     return value
 
 
+def _not_the_janitors(name: str) -> str:
+    if name == "janitor" or name.startswith("janitor_"):
+        raise ValueError("is the name of a janitor's DAG; choose another one")
+    return name
+
+
 def _slurm_walltime(value: timedelta) -> timedelta:
     if value < timedelta(minutes=1):
         raise ValueError("must be at least 00:01:00, the smallest walltime that Slurm knows")
@@ -121,7 +127,7 @@ TimeZone = Annotated[str, AfterValidator(_time_zone)]
 FileName = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(_file_name)]
 Glob = FileName
 #: Becomes the DAG id and the beginning of the cluster's name.
-SimulationName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
+SimulationName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$"), AfterValidator(_not_the_janitors)]
 #: Becomes the name of a pool's clusters, `pool-<name>-<number>`, which are 40 characters with accounting.
 PoolName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,23}$")]
 #: Becomes the environment variable PARAM_<NAME> of the job.

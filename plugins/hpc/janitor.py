@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import DAG, BaseOperator, CronTriggerTimetable, Param, task_group
@@ -17,6 +18,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from hpc import names, retries
 from hpc.cluster.abandoned import (
+    Run,
     Sighting,
     Verdict,
     ended_of,
@@ -54,6 +56,10 @@ SEEN = "seen"
 UNKNOWN = "unknown"
 #: How long results that cannot be saved keep a cluster past its expiry, in hours.
 GRACE = 24
+#: How long a shared cluster is left alone whose queue cannot be seen: one look in vain says little.
+QUEUE_UNKNOWN = timedelta(hours=2)
+#: And one whose runs Airflow does not know (any more): its database may be another's, or just be restored.
+MISSING_IS_OVER = timedelta(minutes=50)
 _DELETION = retries.DELETION.with_retries(2).arguments()  # it comes again in an hour
 
 
@@ -85,7 +91,10 @@ def janitors(simulations: Iterable[SimulationConfig], listed: Iterable[str] = ()
 
 def _dag_id(conn_id: str) -> str:
     """Return the name of a connection's janitor: a colon may be in a connection's name, and in no DAG's."""
-    return "janitor" if conn_id == DEFAULT else f"janitor_{conn_id.replace(':', '-')}"
+    if conn_id == DEFAULT:
+        return "janitor"
+    name = conn_id.replace(":", "-")
+    return f"janitor_{name}" if name == conn_id else f"janitor_{name}-{sha256(conn_id.encode()).hexdigest()[:6]}"
 
 
 def build_janitor(janitor: Janitor) -> DAG:
@@ -304,7 +313,11 @@ class FindAbandonedOperator(BaseOperator):
         verdict, ended, is_dry = judge_shared(sighting, leases), ended_of(leases), bool(context["params"]["dry_run"])
         if verdict.abandoned:
             since = unheld_since(*place, datetime.now(UTC), ended=ended, is_dry=is_dry)
+            if Run.MISSING in leases.values() and since and datetime.now(UTC) < since + MISSING_IS_OVER:
+                return Verdict(False, f"{verdict.why}; it is deleted at one of the next visits, should nobody return")
             verdict = self._judge_queue(sighting, verdict, since)
+            # That took its time: a run that was cleared meanwhile goes on with the lease that it has.
+            ended = ended_of({lease: state_of_lease(lease, airflow, count_runs) for lease in ended})
         alone = timedelta(hours=max(1, int(self.grace)))
         if verdict.abandoned and not is_dry and not claim(*place, "the janitor", alone=alone, ended=ended):
             return Verdict(False, f"a run of pool {sighting.pool} has just joined it")
@@ -313,10 +326,12 @@ class FindAbandonedOperator(BaseOperator):
     def _judge_queue(self, sighting: Sighting, verdict: Verdict, since: datetime | None) -> Verdict:
         """Leave a shared cluster alone that no run holds `since` then, while it has jobs that a person has submitted.
 
-        That is for `grace` hours at the most. A head node that cannot be asked keeps no cluster.
+        That is for `grace` hours at the most, and for QUEUE_UNKNOWN while the head node cannot be asked: HpcError is
+        raised then.
         """
+        now = datetime.now(UTC)
         until = since + timedelta(hours=int(self.grace)) if since else None
-        if until is None or until <= datetime.now(UTC) or not sighting.has_head_node:
+        if since is None or until is None or until <= now or not sighting.has_head_node:
             return verdict
         connections = {"aws_conn_id": self.aws_conn_id, "region_name": self.region_name}
         try:
@@ -324,7 +339,10 @@ class FindAbandonedOperator(BaseOperator):
         except Exception as error:  # AWS's, the connection's, Airflow's about it: whatever it is, nothing is known
             self.log.warning("The queue of %s cannot be seen: %r", sighting.cluster_name, error)
             reason = " ".join(str(error.args[0] if error.args else error).split())
-            return Verdict(True, f"{verdict.why}; whether jobs by hand are in its queue is NOT known: {reason}")
+            unknown = f"{verdict.why}; whether jobs by hand are in its queue is NOT known: {reason}"
+            if now < since + QUEUE_UNKNOWN:
+                raise HpcError(unknown, remedy="see why its head node does not answer") from error
+            return Verdict(True, unknown)
         if not jobs:
             return verdict
         what = (

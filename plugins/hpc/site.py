@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -12,6 +13,8 @@ from pydantic import ValidationError
 from hpc.config import Notify, Site
 from hpc.errors import ConfigurationError
 from hpc.problems import describe, did_you_mean
+
+log = logging.getLogger(__name__)
 
 VARIABLE = "hpc_site"
 #: What has a reader of its own.
@@ -74,6 +77,16 @@ def site_connections() -> tuple[str, ...]:
             lines = "\n".join(f"  {describe(problem, Site.model_fields)}" for problem in problems)
             raise ConfigurationError(f"the Variable {VARIABLE} is wrong:\n{lines}", remedy=REMEDY) from error
     return tuple(facts.get("aws_connections", ()))
+
+
+def check_connections() -> None:
+    """Raise ConfigurationError if that list is malformed. A Variable that cannot be read now says nothing."""
+    try:
+        site_connections()
+    except ConfigurationError:
+        raise
+    except Exception:
+        log.debug("the Variable %s cannot be read", VARIABLE, exc_info=True)
 
 
 def airflow_url() -> str:

@@ -17,7 +17,7 @@ from hpc import errors, site
 from hpc.cluster import template
 from hpc.cluster.leftovers import find_leftovers
 from hpc.cluster.pool import HEAD_START, Lease, Pool, PoolStore, begin_deletion, join, leave, release
-from hpc.cluster.pool_operators import JoinPoolOperator, LeavePoolOperator, leased_cluster, renew_lease
+from hpc.cluster.pool_operators import JoinPoolOperator, LeavePoolOperator, has_reached, note_reached, renew_lease
 from hpc.cluster.pool_trigger import PoolIdleTrigger
 from hpc.cluster.sensors import ParallelClusterSensor
 from hpc.head_node.address import HeadNodeAddress, find_head_node
@@ -302,7 +302,7 @@ def facts(region: LocalRegion, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
     site._variable.cache_clear()
 
 
-@pytest.mark.usefixtures("facts")
+@pytest.mark.usefixtures("facts", "at_once")
 def test_a_pool_that_cannot_be_read_keeps_the_janitor_from_no_other_cluster(sharing: Sharing) -> None:
     broken, sound = sharing.stack(1), Sharing(sharing.region, f"{sharing.pool}b")
     other = sound.stack(1)
@@ -319,6 +319,13 @@ def test_a_pool_that_cannot_be_read_keeps_the_janitor_from_no_other_cluster(shar
     assert found["keep_until"] == (begun.begun + 3 * HOUR).isoformat(), "the grace is not that of the pool's first run"
 
 
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A janitor that gives no time to a queue that it cannot see, and to runs that are missing."""
+    for name in ("QUEUE_UNKNOWN", "MISSING_IS_OVER"):
+        monkeypatch.setattr(f"hpc.janitor.{name}", timedelta(0))
+
+
 def look(sharing: Sharing, *, dry_run: bool = False, runs: int = 1, grace: int = 24) -> tuple[bool, str]:
     """Let the janitor look at a pool's first cluster; Airflow counts so many of its runs, all of them going on."""
     context, name = sharing.context("janitor") | {"params": {"dry_run": dry_run}}, f"pool-{sharing.pool}-1"
@@ -329,7 +336,7 @@ def look(sharing: Sharing, *, dry_run: bool = False, runs: int = 1, grace: int =
     return seen["abandoned"], seen["why"]
 
 
-@pytest.mark.usefixtures("facts")
+@pytest.mark.usefixtures("facts", "at_once")
 def test_the_janitor_leaves_a_cluster_alone_that_is_held_and_claims_one_that_is_not(sharing: Sharing) -> None:
     name = sharing.stack(1)
     sharing.hold("a")
@@ -351,7 +358,7 @@ def test_the_janitor_leaves_a_cluster_alone_that_is_held_and_claims_one_that_is_
     assert sharing.store.read().state == "gone"
 
 
-@pytest.mark.usefixtures("facts")
+@pytest.mark.usefixtures("facts", "at_once")
 @pytest.mark.parametrize("leaving", [False, True])
 def test_a_lease_of_a_run_that_was_deleted_keeps_no_cluster(
     sharing: Sharing, monkeypatch: pytest.MonkeyPatch, leaving: bool
@@ -405,7 +412,7 @@ def test_a_job_by_hand_keeps_a_shared_cluster_from_the_janitor_until_the_grace_i
 
 
 @pytest.mark.slurm
-@pytest.mark.usefixtures("facts")
+@pytest.mark.usefixtures("facts", "at_once")
 def test_the_grace_of_a_job_by_hand_begins_when_the_runs_were_seen_to_have_ended(
     sharing: Sharing, head_node: HeadNodeAddress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -424,6 +431,34 @@ def test_the_grace_of_a_job_by_hand_begins_when_the_runs_were_seen_to_have_ended
 
 
 @pytest.mark.usefixtures("facts")
+def test_one_look_in_vain_at_the_queue_deletes_no_shared_cluster(sharing: Sharing) -> None:
+    name = sharing.stack(1)
+    sharing.hold("a")
+    sharing.let_go("a", until=datetime.now(UTC))
+    context: Any = sharing.context("janitor") | {"params": {"dry_run": False}}
+    context["ti"].get_dr_count = lambda **_: 1
+    todo = FindAbandonedOperator(task_id="find").execute(context)
+    assert name not in [each["cluster_name"] for each in [*todo, *context["ti"].xcoms[SEEN]]]
+    (unknown,) = [line for line in context["ti"].xcoms[UNKNOWN] if line.startswith(f"{name}: ")]
+    assert f"no run of pool {sharing.pool} holds it; whether jobs by hand are in its queue is NOT known" in unknown
+    assert sharing.store.read().state == "open"
+
+
+@pytest.mark.usefixtures("facts")
+def test_a_run_that_airflow_does_not_know_ends_its_lease_at_a_later_visit(
+    sharing: Sharing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", AIRFLOW)
+    sharing.stack(1)
+    sharing.hold("a")
+    abandoned, why = look(sharing, runs=0)
+    assert not abandoned
+    assert why.endswith("it is deleted at one of the next visits, should nobody return")
+    assert sharing.store.read().quiet_since is not None, "from now on its time runs"
+    assert not look(sharing, runs=1)[0]
+
+
+@pytest.mark.usefixtures("facts", "at_once")
 def test_a_head_node_that_cannot_be_asked_keeps_no_shared_cluster(sharing: Sharing) -> None:
     sharing.stack(1)
     sharing.hold("a")
@@ -455,12 +490,27 @@ def test_a_hold_renews_the_lease(sharing: Sharing, region: LocalRegion) -> None:
     assert sharing.store.read().holders(end)
 
 
-def test_a_run_that_forgot_its_cluster_finds_it_by_its_lease(sharing: Sharing, region: LocalRegion) -> None:
+def test_a_hold_without_a_lease_says_so(sharing: Sharing, region: LocalRegion) -> None:
     where: Any = {"pool": sharing.pool, "bucket": region.bucket, "aws_conn_id": "aws_default", "region_name": None}
-    assert leased_cluster(sharing.context("a"), **where) == ""
     sharing.hold("a")
-    assert leased_cluster(sharing.context("a"), **where) == f"pool-{sharing.pool}-1"
-    assert leased_cluster(sharing.context("b"), **where) == ""
+    with pytest.raises(errors.ClusterError, match=f"this run does not hold cluster pool-{sharing.pool}-1"):
+        renew_lease(sharing.context("b"), datetime.now(UTC) + HOUR, **where)
+
+
+def test_each_run_of_a_pool_knows_whether_it_has_reached_the_head_node(sharing: Sharing, region: LocalRegion) -> None:
+    where: Any = {"pool": sharing.pool, "bucket": region.bucket, "aws_conn_id": "aws_default", "region_name": None}
+    note_reached(sharing.context("a"), **where)
+    assert not has_reached(sharing.context("a"), **where), "it holds nothing"
+    for run in "ab":
+        sharing.hold(run)
+    note_reached(sharing.context("a"), **where)
+    sharing.hold("a")  # its creation was cleared
+    renew_lease(sharing.context("a"), datetime.now(UTC) + 48 * HOUR, **where)
+    assert has_reached(sharing.context("a"), **where)
+    assert not has_reached(sharing.context("b"), **where)
+    sharing.let_go("b")
+    sharing.let_go("a")
+    assert has_reached(sharing.context("a"), **where)
 
 
 # ------------------------------------------------------------------------------------------------ the idle time

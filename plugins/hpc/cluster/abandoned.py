@@ -5,7 +5,7 @@ Looks at every stack that bears our tag, and at what bears it without a stack; j
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -168,7 +168,7 @@ def find_ours(clients: Clients, unknown: Callable[[str, HpcError], None]) -> lis
     for service, look in _THINGS.items():
         try:
             with aws_errors():
-                found = list(look(clients))
+                found = list(look(clients, stacks))
         except HpcError as error:
             unknown(service, error)
             continue
@@ -188,7 +188,7 @@ def _stacks(clients: Clients) -> Iterator[Sighting]:
                 yield Sighting(stack["StackName"], stack["StackStatus"], tags)
 
 
-def _in_ec2(clients: Clients) -> Iterator[Mapping[str, str]]:
+def _in_ec2(clients: Clients, stacks: Collection[str]) -> Iterator[Mapping[str, str]]:
     """Yield the tags of each thing in EC2 that bears any of ours."""
     ec2_tags: dict[str, dict[str, str]] = {}
     filters = [{"Name": "key", "Values": [TAG, f"{names.TAG_PREFIX}*"]}]
@@ -198,13 +198,13 @@ def _in_ec2(clients: Clients) -> Iterator[Mapping[str, str]]:
     yield from ec2_tags.values()
 
 
-def _file_systems(service: str, clients: Clients) -> Iterator[Mapping[str, str]]:
+def _file_systems(service: str, clients: Clients, stacks: Collection[str]) -> Iterator[Mapping[str, str]]:
     """Yield the tags of each file system of FSx or EFS."""
     for page in clients(service).get_paginator("describe_file_systems").paginate():
         yield from (_tags(system.get("Tags", [])) for system in page["FileSystems"])
 
 
-def _alarms_and_tables(clients: Clients) -> Iterator[Mapping[str, str]]:
+def _alarms_and_tables(clients: Clients, stacks: Collection[str]) -> Iterator[Mapping[str, str]]:
     """Yield the tags of each alarm and table that bears ours. Log groups do too, and stay on purpose."""
     pages = (
         clients("resourcegroupstaggingapi")
@@ -217,12 +217,17 @@ def _alarms_and_tables(clients: Clients) -> Iterator[Mapping[str, str]]:
         yield from (_tags(thing["Tags"]) for thing in page["ResourceTagMappingList"])
 
 
-def _zones(clients: Clients) -> Iterator[Mapping[str, str]]:
-    """Yield the tags of each private zone of a cluster in this region: Route 53 is one for all regions."""
+def _zones(clients: Clients, stacks: Collection[str]) -> Iterator[Mapping[str, str]]:
+    """Yield the tags of each private zone of a cluster in this region that has no stack.
+
+    Route 53 is one for all regions, and takes five questions a second from an account.
+    """
+    live = {name.lower() for name in stacks}
     route53, region = clients("route53"), clients("ec2").meta.region_name
     for page in route53.get_paginator("list_hosted_zones").paginate():
         for zone in page["HostedZones"]:
-            if not zone["Name"].endswith(".pcluster."):
+            cluster, _, domain = zone["Name"].partition(".")
+            if domain != "pcluster." or cluster in live:
                 continue
             try:
                 answer = route53.list_tags_for_resource(ResourceType="hostedzone", ResourceId=zone_id(zone))
@@ -238,8 +243,8 @@ def _regions(route53: Any, zone: Mapping[str, Any]) -> set[str]:
     return {vpc["VPCRegion"] for vpc in route53.get_hosted_zone(Id=zone_id(zone)).get("VPCs") or []}
 
 
-#: What looks for things of ours, by service.
-_THINGS: Mapping[str, Callable[[Clients], Iterator[Mapping[str, str]]]] = {
+#: What looks for things of ours, by service; it may leave out those of clusters that have a stack.
+_THINGS: Mapping[str, Callable[[Clients, Collection[str]], Iterator[Mapping[str, str]]]] = {
     "ec2": _in_ec2,
     "fsx": partial(_file_systems, "fsx"),
     "efs": partial(_file_systems, "efs"),
