@@ -21,7 +21,7 @@ test: setup-tests ## all checks and all tests
 chaos-jobs: setup ## hundreds of faults put into the life of jobs on the real Slurm (INJECTIONS=number, SEED=number or WHOLE=number for one run)
 	@PYTHONPATH=plugins $(AIRFLOW) -m chaos $(INJECTIONS:%=--injections %) $(SEED:%=--seed %) $(WHOLE:%=--seed --whole %)
 
-chaos-lifecycle: setup ## faults put into whole runs, from nothing to nothing, and the janitor: about 35 minutes (INJECTIONS=number, SEED=number or WHOLE=number for one run)
+chaos-lifecycle: setup ## faults put into whole runs, from nothing to nothing, and the janitor: about 40 minutes (INJECTIONS=number, SEED=number or WHOLE=number for one run)
 	@PYTHONPATH=plugins $(AIRFLOW) -m chaos.lifecycle $(INJECTIONS:%=--injections %) $(SEED:%=--seed %) $(WHOLE:%=--seed --whole %)
 
 up: setup ## a local AWS region and Airflow in the background
