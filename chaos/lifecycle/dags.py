@@ -28,9 +28,7 @@ GRACE = timedelta(seconds=5)
 
 def dag_of(order: Order) -> DAG:
     """Return the DAG that an order is about, with the waits of a run that has no hours to wait."""
-    vars(pool)["HEAD_START"] = HEAD_START
     if order["simulation"] is None:
-        vars(janitor)["MISSING_IS_OVER"] = timedelta(0)
         if order["expired"]:
             _let_time_pass_for(order["expired"])
         dag = janitor.build_janitor(janitor.Janitor("janitor", "aws_default"))
@@ -47,6 +45,12 @@ def dag_of(order: Order) -> DAG:
         for name in limits.keys() & vars(task).keys():
             setattr(task, name, limits[name])
     return dag
+
+
+def hurry() -> None:
+    """Let a process of its own, for it does not end here, wait for nobody who may be gone."""
+    vars(pool)["HEAD_START"] = HEAD_START
+    vars(janitor)["MISSING_IS_OVER"] = timedelta(0)
 
 
 def _let_time_pass_for(clusters: list[str]) -> None:

@@ -32,7 +32,7 @@ from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 from airflow.sdk.plugins_manager import integrate_macros_plugins
 from airflow.sdk.serde import deserialize, serialize
 
-from chaos.lifecycle.dags import Order, dag_of
+from chaos.lifecycle.dags import Order, dag_of, hurry
 from chaos.lifecycle.plan import Moment
 from chaos.lifecycle.record import Document, Record, key_of, task_of
 from chaos.tasks import LOST_AFTER
@@ -59,6 +59,7 @@ def work(order: Order) -> dict[str, Any]:
     os.environ.update(order["environment"])
     for module in (slurm_record, slurm_triggers):
         vars(module)["LOST_AFTER"] = LOST_AFTER
+    hurry()
     if not order["checks"]:
         _leave_checks_out()
     record = Record(Path(order["record"]))

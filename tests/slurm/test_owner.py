@@ -117,10 +117,11 @@ def attempt(tmp_path: Path) -> Iterator[Attempt]:
 
 
 def beat(job: subprocess.Popen[bytes]) -> None:
-    """Let a job's heart beat now: it need not sleep."""
-    (heart,) = (child for child in children_of(job.pid) if b"job.sh" in Path(f"/proc/{child}/cmdline").read_bytes())
-    for nap in children_of(heart):
-        os.kill(nap, signal.SIGTERM)
+    """Let a job's heart beat now: it need not sleep. One that has just beaten by itself may have ended the job."""
+    with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+        (heart,) = (child for child in children_of(job.pid) if b"job.sh" in Path(f"/proc/{child}/cmdline").read_bytes())
+        for nap in children_of(heart):
+            os.kill(nap, signal.SIGTERM)
 
 
 def said(job: subprocess.Popen[bytes]) -> str:

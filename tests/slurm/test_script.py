@@ -262,10 +262,11 @@ def test_a_job_gives_signs_of_life_and_ends_when_it_is_given_up(tmp_path: Path) 
 
 
 def children_of(pid: int) -> list[int]:
-    """Return the children of a process, once there is one."""
+    """Return the children of a process, once there is one. Raises ProcessLookupError if it has ended."""
     file = Path(f"/proc/{pid}/task/{pid}/children")
     while not (children := file.read_text().split()):
-        pass
+        if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+            raise ProcessLookupError(pid)
     return [int(child) for child in children]
 
 
