@@ -329,9 +329,10 @@ class FindAbandonedOperator(BaseOperator):
         That is for `grace` hours at the most, and for QUEUE_UNKNOWN while the head node cannot be asked: HpcError is
         raised then.
         """
-        now = datetime.now(UTC)
-        until = since + timedelta(hours=int(self.grace)) if since else None
-        if since is None or until is None or until <= now or not sighting.has_head_node:
+        if since is None or not sighting.has_head_node:
+            return verdict
+        now, until = datetime.now(UTC), since + timedelta(hours=int(self.grace))
+        if until <= now:
             return verdict
         connections = {"aws_conn_id": self.aws_conn_id, "region_name": self.region_name}
         try:
