@@ -36,6 +36,8 @@ _disable_rollback: ContextVar[bool] = ContextVar("disable_rollback", default=Fal
 _retained: ContextVar[frozenset[str]] = ContextVar("retained", default=frozenset())
 _working = threading.local()
 _one_at_a_time = threading.RLock()
+#: moto asks whether a stack of the name is there, reads the template for a second, and then makes the stack.
+_naming = threading.Lock()
 
 
 class ResourceFailedError(Exception):
@@ -283,7 +285,8 @@ def _install_create(head_nodes: HeadNodes, faults: Faults) -> None:
     def respond(self: Any) -> Any:
         token = _disable_rollback.set(bool(self._get_bool_param("DisableRollback", False)))
         try:
-            return original_response(self)
+            with _naming:
+                return original_response(self)
         finally:
             _disable_rollback.reset(token)
 

@@ -25,5 +25,6 @@ async def test_no_job_is_doubled_lost_or_misjudged(
         reports = [report async for report in site.live_all(PLANS, injections=100, parallel=10)]
     with capsys.disabled():
         print("", *table(reports), last_line(reports), sep="\n")
-    assert not list(failures(reports))
+    found = "\n".join(failures(reports))
+    assert not found, found
     assert sum(report.hits for report in reports) >= 20

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -138,3 +139,24 @@ def test_stacks_that_are_made_at_the_same_time_change_one_resource_at_a_time() -
     for thread in threads:
         thread.join()
     assert (made, most) == (["CREATE_COMPLETE"] * 4, 1)
+
+
+@pytest.mark.region
+def test_of_many_who_make_a_stack_of_one_name_at_the_same_time_one_succeeds(region: LocalRegion) -> None:
+    # As YAML, like the template of a cluster: reading it takes long enough for all of them to come.
+    lines = ["Resources: {Topic: {Type: AWS::SNS::Topic}}", "Metadata:", *(f"  key{n}: [{n}]" for n in range(3000))]
+    request = {"StackName": "one-name", "TemplateBody": "\n".join(lines)}
+    clients = [region.client("cloudformation") for _ in range(8)]
+
+    def make(client: Any) -> str:
+        try:
+            return str(client.create_stack(**request)["StackId"])
+        except client.exceptions.AlreadyExistsException:
+            return ""
+
+    with ThreadPoolExecutor(len(clients)) as pool:
+        made = [stack for stack in pool.map(make, clients) if stack]
+    assert len(made) == 1
+    for stack in made:
+        clients[0].delete_stack(StackName=stack)
+        clients[0].get_waiter("stack_delete_complete").wait(StackName=stack, WaiterConfig={"Delay": 1})

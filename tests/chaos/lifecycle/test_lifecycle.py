@@ -31,7 +31,8 @@ async def test_nothing_leaks_is_lost_or_goes_wrong_in_silence(
             reports = [report async for report in site.live_all(plans, injections=100, parallel=4)]
     with capsys.disabled():
         print("", *table(reports), last_line(reports), sep="\n")
-    assert not list(failures(reports))
+    found = "\n".join(failures(reports))
+    assert not found, found
     assert sum(len(report.hits) for report in reports) >= len(SEEDS)
     assert any(report.visited for report in reports), "no run needed the janitor"
     assert any(report.answered for report in reports), "nobody was told that a cluster is kept for its results"
