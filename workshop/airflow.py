@@ -26,6 +26,9 @@ from workshop.region import Region
 PROCESS = "airflow"
 USER = "admin"
 DATABASE = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
+#: The UI cuts a rendered script or cluster configuration off at 4,096 characters if nobody says more. And a setting of
+#: the environment is found at once: the DAG processor asks for this one for each field, 100 times a simulation.
+LONGEST_FIELD = {"AIRFLOW__CORE__MAX_TEMPLATED_FIELD_LENGTH": "65536"}
 #: Seconds until all components must have answered; about 15 on two cores, more when something else runs.
 START_LIMIT = 180.0
 
@@ -164,6 +167,7 @@ def component_environment(directory: Path, access: Access, dags: Path, plugins: 
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
         "AIRFLOW__CORE__PARALLELISM": "8",
+        **LONGEST_FIELD,
         "AIRFLOW__CORE__FERNET_KEY": access.fernet_key,
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{access.url}/execution/",

@@ -53,6 +53,7 @@ from hpc.durations import format_duration, format_walltime
 from hpc.errors import ConfigurationError, RunFailedError
 from hpc.head_node.address import was_reached
 from hpc.head_node.operators import HeadNodeConnectOperator
+from hpc.hooks import Hook
 from hpc.monitoring.sensors import CloudWatchAlarmSensor
 from hpc.notify import Teller
 from hpc.parameters import parameter_schema
@@ -256,7 +257,7 @@ def add_tasks(simulation: SimulationConfig) -> None:
     with TaskGroup("provision", prefix_group_id=False, tooltip="Steps 1 to 5: from nothing to a cluster"):
         install_parallelcluster = ParallelClusterInstallOperator(
             task_id="install_parallelcluster",
-            pre_execute=partial(check_run, simulation),
+            pre_execute=Hook(partial(check_run, simulation)),
             **policy(retries.ON_WORKER),
         )
         # A setup task before there is a cluster: so the teardown also runs when create_cluster fails half-way.
@@ -283,7 +284,7 @@ def add_tasks(simulation: SimulationConfig) -> None:
             task_id="verify_cluster",
             cluster_name=cluster,
             shared_dir=simulation.cluster.shared_dir,
-            pre_execute=in_time_or_reached,
+            pre_execute=Hook(in_time_or_reached),
             **aws,
             **ssh,
             **policy(retries.HEAD_NODE),
@@ -295,8 +296,8 @@ def add_tasks(simulation: SimulationConfig) -> None:
             task_id="connect",
             cluster_name=cluster,
             directory=directory,
-            pre_execute=in_time_or_reached,
-            post_execute=None if pool is None else partial(note_reached_in_lease, simulation),
+            pre_execute=Hook(in_time_or_reached),
+            post_execute=None if pool is None else Hook(partial(note_reached_in_lease, simulation)),
             **aws,
             **ssh,
             **policy(retries.HEAD_NODE),
@@ -311,7 +312,7 @@ def add_tasks(simulation: SimulationConfig) -> None:
             sweep=SWEEP if simulation.sweep is not None else None,
             checkpoint=simulation.checkpoint.model_dump() if simulation.checkpoint else None,
             wait_for_completion=False,
-            pre_execute=in_time,
+            pre_execute=Hook(in_time),
             **on_cluster,
             **policy(staging),
         )
