@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from airflow.sdk import DAG, CronTriggerTimetable, RetryAction
@@ -17,7 +17,8 @@ from hpc.cluster.history import cluster_history
 from hpc.cluster.stacks import Stack
 from hpc.config import SIMULATIONS_DIR, SimulationConfig, load_simulation, load_simulations
 from hpc.errors import ConfigurationError, DeadlineExceededError
-from hpc.lifecycle import RUN, build_dag, check_form, job_parameters, longest_life, sweep_of, trigger_form
+from hpc.form import check_form, job_parameters, sweep_of, trigger_form
+from hpc.lifecycle import RUN, build_dag, longest_life
 from hpc.names import (
     LONGEST_TAG,
     TAG_AIRFLOW,
@@ -182,6 +183,12 @@ def test_the_steps_are_refused_at_the_moment_at_which_the_waits_end(dag: DAG) ->
         dag.get_task("submit_job")._pre_execute_hook(context)
     assert end == "2020-01-01T14:00:00Z"
     assert f"({end})" in str(caught.value)
+
+
+def test_the_creation_ends_at_that_moment_too(dag: DAG, pooled: DAG) -> None:
+    for each in (dag, pooled):
+        ends = {each.get_task(task_id).until for task_id in ("create_cluster", "wait_for_stack", "run_job")}
+        assert len(ends) == 1
 
 
 def test_the_log_of_the_connection_tells_how_to_copy_the_folder_that_is_exported(dag: DAG, pooled: DAG) -> None:
@@ -419,9 +426,16 @@ def test_only_a_head_node_of_the_present_stack_may_hold_results(monkeypatch: pyt
         return True
 
     monkeypatch.setattr(lifecycle, "was_reached", was_reached)
-    now, context = datetime.now(UTC), cast("Any", {})
-    stack = Stack("melt-1", "arn", "CREATE_FAILED", "", {}, now)
+    now = datetime.now(UTC)
+    rendered: dict[str, str | None] = {
+        "ours": "Tags: [{Key: airflow-parallelcluster:airflow, Value: https://airflow.example.org}]",
+        "forgotten": None,
+        "theirs": "Tags: [{Key: airflow-parallelcluster:airflow, Value: https://staging.example.org}]",
+    }
+    stack = Stack("melt-1", "arn", "CREATE_FAILED", "", {TAG_AIRFLOW: "https://airflow.example.org"}, now)
     monkeypatch.setattr(lifecycle, "describe_stack", lambda client, name: stack if name == "melt-1" else None)
-    assert lifecycle.was_reached_before(simulation(), context, "melt-1")
-    assert not lifecycle.was_reached_before(simulation(), context, "gone-1")
-    assert asked == [("melt-1", now)]
+    for whose, configuration in rendered.items():
+        context: Any = {"ti": SimpleNamespace(xcom_pull=lambda task_ids, found=configuration: found)}
+        assert lifecycle.was_reached_before(simulation(), context, "melt-1") == (whose != "theirs")
+        assert not lifecycle.was_reached_before(simulation(), context, "gone-1")
+    assert asked == [("melt-1", now)] * 2

@@ -39,7 +39,7 @@ from hpc.errors import HpcError, RunFailedError
 from hpc.lifecycle import JOB_HISTORY, SITE, SWEEP_HISTORY
 from hpc.notify import Message, send
 from hpc.results.operators import ResultsToS3Operator
-from hpc.site import airflow_url, site, site_connections
+from hpc.site import DEFAULT_CONNECTION, airflow_url, site, site_connections
 from hpc.slurm.sensors import SlurmEndJobsSensor
 
 if TYPE_CHECKING:
@@ -47,8 +47,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: The connection that always has a janitor.
-DEFAULT = "aws_default"
 FIND, EACH = "find", "cluster"
 #: The key under which `find` keeps all that it saw, beside what is to be done.
 SEEN = "seen"
@@ -79,19 +77,19 @@ def listed_connections() -> tuple[str, ...]:
     try:
         return site_connections()
     except Exception:
-        log.exception("There are janitors for %s and for the connections of simulations only", DEFAULT)
+        log.exception("There are janitors for %s and for the connections of simulations only", DEFAULT_CONNECTION)
         return ()
 
 
 def janitors(simulations: Iterable[SimulationConfig], listed: Iterable[str] = ()) -> list[Janitor]:
     """Return one janitor for `aws_default`, which is called `janitor`, for each listed connection, and those in use."""
     used = (simulation.connections.aws for simulation in simulations)
-    return [Janitor(_dag_id(conn_id), conn_id) for conn_id in dict.fromkeys([DEFAULT, *listed, *used])]
+    return [Janitor(_dag_id(conn_id), conn_id) for conn_id in dict.fromkeys([DEFAULT_CONNECTION, *listed, *used])]
 
 
 def _dag_id(conn_id: str) -> str:
     """Return the name of a connection's janitor: a colon may be in a connection's name, and in no DAG's."""
-    if conn_id == DEFAULT:
+    if conn_id == DEFAULT_CONNECTION:
         return "janitor"
     name = conn_id.replace(":", "-")
     return f"janitor_{name}" if name == conn_id else f"janitor_{name}-{sha256(conn_id.encode()).hexdigest()[:6]}"
@@ -242,7 +240,7 @@ class FindAbandonedOperator(BaseOperator):
         self,
         *,
         grace: int | str = GRACE,
-        aws_conn_id: str | None = DEFAULT,
+        aws_conn_id: str | None = DEFAULT_CONNECTION,
         region_name: str | None = None,
         **kwargs: Any,
     ) -> None:
@@ -425,7 +423,7 @@ class JanitorReportOperator(BaseOperator):
 
     ui_color = "#d7e8d0"
 
-    def __init__(self, *, aws_conn_id: str | None = DEFAULT, **kwargs: Any) -> None:
+    def __init__(self, *, aws_conn_id: str | None = DEFAULT_CONNECTION, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.aws_conn_id = aws_conn_id
 

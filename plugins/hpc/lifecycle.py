@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from datetime import time as clock
@@ -16,7 +16,6 @@ from airflow.sdk import (
     DAG,
     BaseOperator,
     CronTriggerTimetable,
-    Param,
     TaskGroup,
     chain,
 )
@@ -26,6 +25,7 @@ from airflow.sdk.definitions.param import ParamsDict
 
 from hpc import deadline, names, retries
 from hpc.cluster.account import Account
+from hpc.cluster.decision import is_of
 from hpc.cluster.delete_operator import ParallelClusterDeleteOperator
 from hpc.cluster.fleet import start_compute_fleet
 from hpc.cluster.history import cluster_history
@@ -36,9 +36,11 @@ from hpc.cluster.operators import (
     ParallelClusterVerifyOperator,
     RenderClusterConfigOperator,
 )
+from hpc.cluster.pool import PoolStore
 from hpc.cluster.pool_operators import JoinPoolOperator, LeavePoolOperator, has_reached, note_reached, renew_lease
 from hpc.cluster.sensors import ParallelClusterSensor
 from hpc.cluster.stacks import describe_stack
+from hpc.cluster.template import airflow_of
 from hpc.config import (
     SIMULATIONS_DIR,
     Export,
@@ -51,20 +53,18 @@ from hpc.config import (
 )
 from hpc.durations import format_duration, format_walltime
 from hpc.errors import ConfigurationError, RunFailedError
+from hpc.form import check_form, job_parameters, sweep_of, trigger_form
 from hpc.head_node.address import was_reached
 from hpc.head_node.operators import HeadNodeConnectOperator
 from hpc.hooks import Hook
 from hpc.monitoring.sensors import CloudWatchAlarmSensor
 from hpc.notify import Teller
-from hpc.parameters import parameter_schema
-from hpc.problems import did_you_mean
 from hpc.report import RUN_FAILED, RunReportOperator, describe_simulation
 from hpc.results.on_premises_operator import ResultsOnPremisesOperator
 from hpc.results.operators import ResultsToS3Operator
-from hpc.site import VARIABLE, airflow_url, site, site_connections
+from hpc.site import DEFAULT_CONNECTION, VARIABLE, airflow_url, site, site_connections
 from hpc.slurm.operators import SlurmJobOperator
 from hpc.slurm.sensors import SlurmAllocationSensor, SlurmJobSensor, SlurmQueueEmptySensor
-from hpc.sweep import parse_sweep, points, sweep_form_schema
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -74,12 +74,12 @@ if TYPE_CHECKING:
 RUN = "{{ cluster_name(dag.dag_id, run_id) }}"
 #: The name of the cluster that a run shares; empty before it has joined. No task computes it: see `hpc.cluster.pool`.
 SHARED_CLUSTER = "{{ (ti.xcom_pull(task_ids='create_cluster') or {}).get('cluster_name', '') }}"
+#: The URL of the Airflow that renders the run's configuration. Others may have a run of the same name.
+AIRFLOW = "{{ airflow_of(ti.xcom_pull(task_ids='render_cluster_config')) }}"
 #: A fact of the account, from Airflow's Variable `hpc_site`. See `hpc.site.site`.
 SITE = "{{ site('%s') }}"
 #: What an earlier task returned, as JSON. A template and not an XComArg: it adds no arrow to the graph.
 RETURNED = "{{ ti.xcom_pull(task_ids='%s') | tojson }}"
-#: The field of the trigger form for another sweep than the file's.
-SWEEP_FIELD = "sweep"
 #: The configurations of `cluster.alternatives`, as JSON.
 ALTERNATIVES = "{{ ti.xcom_pull(task_ids='render_cluster_config', key='alternatives') | tojson }}"
 #: What Slurm and the job's wrapper leave beside the results: rendered script, record, output.
@@ -145,6 +145,7 @@ def build_dag(simulation: SimulationConfig) -> DAG:
             "expiry": names.expiry,
             "site": site,
             "airflow_url": airflow_url,
+            "airflow_of": airflow_of,
             "job_parameters": partial(job_parameters, simulation),
             "sweep_of": partial(sweep_of, simulation),
         },
@@ -175,52 +176,10 @@ def start_date(schedule: Schedule | None) -> datetime | None:
     return datetime.combine(schedule.start, clock(), tzinfo=ZoneInfo(schedule.timezone)).astimezone(UTC)
 
 
-def trigger_form(simulation: SimulationConfig) -> dict[str, Param]:
-    """Return the fields of the trigger form: the job's typed parameters with their bounds, and another sweep."""
-    form = {
-        name: Param(parameter.default, title=name, description=parameter.description, **parameter_schema(parameter))
-        for name, parameter in simulation.job.parameters.items()
-    }
-    if simulation.sweep is not None:
-        said = "Another sweep than the file's, as JSON: grid, zip or list, max_running, tolerate."
-        schema = sweep_form_schema(simulation.job.parameters)
-        form[SWEEP_FIELD] = Param(None, title=SWEEP_FIELD, description=said, **schema)
-    return form
-
-
-def job_parameters(simulation: SimulationConfig, params: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those of a run's values that are the job's parameters."""
-    return {name: params[name] for name in simulation.job.parameters}
-
-
-def sweep_of(simulation: SimulationConfig, params: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the sweep of a run as SlurmJobOperator takes it. Raises ConfigurationError for one that cannot be."""
-    sweep = parse_sweep(params.get(SWEEP_FIELD), simulation.job.parameters) or simulation.sweep
-    if sweep is None:
-        return None
-    found = points(sweep, simulation.job.parameters)
-    return {"points": found, "max_running": sweep.max_running, "tolerate": sweep.tolerate}
-
-
-def check_form(simulation: SimulationConfig, context: Context) -> None:
-    """Raise ConfigurationError for a run that cannot be computed as it was triggered, before there is a cluster.
-
-    Airflow checks the values of the parameters that a DAG has, and lets every other name of a run's `conf` through.
-    """
-    known = list(trigger_form(simulation))
-    if unknown := [name for name in context["params"] if name not in known]:
-        raise ConfigurationError(
-            "The simulation has no such parameter: "
-            + ", ".join(f"{name}{did_you_mean(name, known)}" for name in unknown),
-            remedy=f"trigger it again with parameters that it has: {', '.join(known) or 'none'}",
-        )
-    sweep_of(simulation, context["params"])
-
-
 def check_connection(simulation: SimulationConfig) -> None:
     """Raise ConfigurationError for a run whose cluster no janitor would find without its file, before there is one."""
     used = simulation.connections.aws
-    if used != "aws_default" and used not in site_connections():
+    if used != DEFAULT_CONNECTION and used not in site_connections():
         raise ConfigurationError(
             f"connections.aws = {used!r}: is not among aws_connections of the Variable {VARIABLE}, so nobody would "
             "look after the cluster of a run that was lost, once the file of this simulation is gone or broken",
@@ -378,7 +337,7 @@ def add_tasks(simulation: SimulationConfig) -> None:
         delete_cluster = _make_delete_cluster(
             simulation,
             directory=directory,
-            tags=ours,
+            tags={**ours, names.TAG_AIRFLOW: AIRFLOW},
             stack_id="{{ (ti.xcom_pull(task_ids='create_cluster') or {}).get('stack_id', '') }}",
             on_failure_callback=tell.failed("the deletion of its cluster FAILED"),
             on_retry_callback=tell.retried("the deletion of its cluster failed"),
@@ -411,6 +370,7 @@ def _make_cluster(simulation: SimulationConfig, aws: dict[str, Any]) -> tuple[Ba
         "cluster_config": "{{ ti.xcom_pull(task_ids='render_cluster_config') }}",
         "evidence_uri": f"s3://{SITE % 'bucket'}/failed-creates/{RUN}",
         "rollback_on_failure": not isinstance(simulation.on_failure, KeepFor),
+        "until": until,
         **aws,
     }
     create: BaseOperator
@@ -421,7 +381,7 @@ def _make_cluster(simulation: SimulationConfig, aws: dict[str, Any]) -> tuple[Ba
             task_id="create_cluster", wait_for_completion=False, **making, **policy(retries.AWS_CALL)
         )
         wait = ParallelClusterCreateOperator(
-            task_id="wait_for_stack", adopt_only=True, until=until, **making, **policy(retries.CREATION)
+            task_id="wait_for_stack", adopt_only=True, **making, **policy(retries.CREATION)
         )
     else:
         results = names.DISCARD
@@ -433,7 +393,6 @@ def _make_cluster(simulation: SimulationConfig, aws: dict[str, Any]) -> tuple[Ba
             bucket=SITE % "bucket",
             lease=longest_life(simulation),
             results=results,
-            until=until,
             wait_for_completion=False,
             **making,
             **policy(retries.AWS_CALL),
@@ -467,30 +426,30 @@ def _make_delete_cluster(
 def was_reached_before(simulation: SimulationConfig, context: Context, cluster_name: str) -> bool:
     """Say whether a run has ever connected to its cluster."""
     if simulation.cluster.pool is not None:  # of its head node's tag, nobody knows which run it is of
-        return has_reached(context, **_pool_of(simulation))
+        return has_reached(_pool_of(simulation), context)
     account: dict[str, Any] = {"aws_conn_id": simulation.connections.aws, "region_name": site("region")}
     stack = describe_stack(Account(**account).client("cloudformation"), cluster_name)
-    # Without a stack nothing can be kept. EC2 shows the head node of an earlier cluster of that name for an hour.
-    return stack is not None and was_reached(cluster_name, since=stack.created, **account)
+    # Without a stack nothing can be kept, and one of the same name may be another Airflow's. EC2 shows the head node of
+    # an earlier cluster of that name for an hour.
+    if stack is None:
+        return False
+    airflow = airflow_of(context["ti"].xcom_pull(task_ids="render_cluster_config"))
+    return is_of(stack, {names.TAG_AIRFLOW: airflow}) and was_reached(cluster_name, since=stack.created, **account)
 
 
 def note_reached_in_lease(simulation: SimulationConfig, context: Context, result: Any = None) -> None:
     """Note in the run's lease that it has connected to the cluster that it shares."""
-    note_reached(context, **_pool_of(simulation))
+    note_reached(_pool_of(simulation), context)
 
 
-def _pool_of(simulation: SimulationConfig) -> dict[str, Any]:
-    return {
-        "pool": str(simulation.cluster.pool),
-        "bucket": site("bucket"),
-        "aws_conn_id": simulation.connections.aws,
-        "region_name": site("region"),
-    }
+def _pool_of(simulation: SimulationConfig) -> PoolStore:
+    account = Account(simulation.connections.aws, site("region"))
+    return PoolStore(account.client("s3"), site("bucket"), str(simulation.cluster.pool))
 
 
 def keep_lease(simulation: SimulationConfig, context: Context, until: datetime) -> None:
     """Let a run hold the cluster that it shares until a moment."""
-    renew_lease(context, until, **_pool_of(simulation))
+    renew_lease(_pool_of(simulation), context, until)
 
 
 def _add_results(

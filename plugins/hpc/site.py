@@ -17,6 +17,8 @@ from hpc.problems import describe, did_you_mean
 log = logging.getLogger(__name__)
 
 VARIABLE = "hpc_site"
+#: The AWS connection that needs no mention.
+DEFAULT_CONNECTION = "aws_default"
 #: What has a reader of its own.
 _NO_TEXTS = ("notify", "aws_connections")
 REMEDY = f"set the Airflow Variable {VARIABLE}, a JSON object; docs/running-on-aws.md lists its keys"
@@ -60,7 +62,7 @@ def site_notify() -> Notify | None:
 
 
 def site_connections() -> tuple[str, ...]:
-    """Return the AWS connections that the Variable lists beside `aws_default`.
+    """Return the AWS connections that the Variable lists beside the default one.
 
     Raises ConfigurationError when that part of it is malformed.
     """

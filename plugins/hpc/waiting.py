@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,11 @@ def end_of_wait(delay: float, attempts: int, until: str | None = None, started: 
     if moment is None:
         raise ConfigurationError(f"until = {until!r}: is no moment", remedy="write it as 2026-12-31T23:59:59Z, in UTC")
     return min(end, moment.timestamp())
+
+
+def is_past(until: str | None) -> bool:
+    """Say whether the moment `until` of `end_of_wait` has come; never, if there is none."""
+    return time.time() >= end_of_wait(1, sys.maxsize, until)
 
 
 def run_trigger(trigger: BaseTrigger) -> dict[str, Any]:

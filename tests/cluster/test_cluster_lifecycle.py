@@ -26,7 +26,7 @@ from hpc.cluster.verification import require_fleet
 from hpc.config import CLUSTERS_DIR
 from hpc.head_node.address import HeadNodeAddress
 from hpc.head_node.session import Session, run_session
-from hpc.names import TAG_ALTERNATIVE, TAG_EXPIRES, TAG_OWNER, TAG_RUN_ID, TAG_SIMULATION
+from hpc.names import TAG_AIRFLOW, TAG_ALTERNATIVE, TAG_EXPIRES, TAG_OWNER, TAG_RUN_ID, TAG_SIMULATION
 from tests.local_aws.conftest import until
 
 from .conftest import TEMPLATE
@@ -313,6 +313,14 @@ def test_a_cluster_that_is_not_made_in_time_is_deleted(faultless: LocalRegion, c
     assert drive(delete(name))["leftovers"] == []
 
 
+def test_past_the_deadline_no_cluster_is_created(region: LocalRegion, config: str, drive: Drive) -> None:
+    with pytest.raises(errors.DeadlineExceededError, match="cluster too-late is not created any more"):
+        drive(create("too-late", config, until="2020-01-01T00:00:00Z"))
+
+    with pytest.raises(region.client("cloudformation").exceptions.ClientError, match="too-late does not exist"):
+        status(region, "too-late")
+
+
 def test_somebody_elses_cluster_is_neither_adopted_nor_deleted(region: LocalRegion, config: str, drive: Drive) -> None:
     cloudformation = region.client("cloudformation")
     template = '{"Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}}'
@@ -325,6 +333,23 @@ def test_somebody_elses_cluster_is_neither_adopted_nor_deleted(region: LocalRegi
 
     assert status(region, "theirs") == "CREATE_COMPLETE"
     cloudformation.delete_stack(StackName="theirs")
+
+
+def test_the_cluster_of_another_airflow_is_not_deleted_and_the_stack_that_a_run_made_is(
+    region: LocalRegion, drive: Drive
+) -> None:
+    cloudformation = region.client("cloudformation")
+    template = '{"Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}}'
+    made = {**TAGS, TAG_AIRFLOW: "https://staging.example.org"}
+    stack_id = cloudformation.create_stack(
+        StackName="same-run", TemplateBody=template, Tags=[{"Key": key, "Value": made[key]} for key in made]
+    )["StackId"]
+    tags = {**TAGS, TAG_AIRFLOW: "https://airflow.example.org"}
+
+    with pytest.raises(errors.ConfigurationError, match=r"The name same-run belongs to another cluster .*staging"):
+        drive(delete("same-run", tags=tags))
+    assert status(region, "same-run") == "CREATE_COMPLETE"
+    assert drive(delete("same-run", tags=tags, stack_id=stack_id))["stack"] == "gone"
 
 
 def test_a_missing_stack_is_an_error_of_the_wait(drive: Drive, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from hpc import errors
 from hpc.cluster.decision import Action, alternative_of, decide_creation, next_alternative, passes_by_itself
 from hpc.cluster.stacks import Stack
 from hpc.errors import ConfigurationError
-from hpc.names import TAG_ALTERNATIVE, TAG_EXPIRES, TAG_OUTPUTS, TAG_POOL, TAG_RUN_ID, TAG_SIMULATION
+from hpc.names import TAG_AIRFLOW, TAG_ALTERNATIVE, TAG_EXPIRES, TAG_OUTPUTS, TAG_POOL, TAG_RUN_ID, TAG_SIMULATION
 
 OURS = {TAG_SIMULATION: "melt", TAG_RUN_ID: "run-1", TAG_EXPIRES: "2026-11-23T10:00:00Z", "project": "demo"}
 
@@ -49,6 +49,18 @@ def test_what_was_rendered_anew_makes_no_other_owner() -> None:
 def test_somebody_elses_stack_is_left_alone(status: str, tags: dict[str, str]) -> None:
     with pytest.raises(ConfigurationError, match=r"belongs to another cluster .*run-id is .* not 'run-1'"):
         decide_creation(stack(status, tags), OURS)
+
+
+def test_a_run_of_the_same_name_in_another_airflow_is_another_run() -> None:
+    made = {**OURS, TAG_AIRFLOW: "https://staging.example.org"}
+    wanted = {**OURS, TAG_AIRFLOW: "https://airflow.example.org"}
+    with pytest.raises(
+        ConfigurationError, match=r"airflow is 'https://staging.*, not 'https://airflow.*\n.*two Airflows"
+    ):
+        decide_creation(stack("CREATE_COMPLETE", made), wanted)
+    assert decide_creation(stack("CREATE_COMPLETE", made), {**OURS, TAG_AIRFLOW: ""}) is Action.ADOPT
+    assert decide_creation(stack("CREATE_COMPLETE", {**OURS, TAG_AIRFLOW: ""}), wanted) is Action.ADOPT
+    assert decide_creation(stack("CREATE_COMPLETE", OURS), wanted) is Action.ADOPT
 
 
 def test_a_cluster_made_of_an_alternative_is_ours_as_well() -> None:

@@ -476,41 +476,32 @@ def test_a_lease_names_its_airflow(sharing: Sharing, monkeypatch: pytest.MonkeyP
     assert [lease.airflow for lease in sharing.store.read().leases] == [AIRFLOW]
 
 
-def test_a_hold_renews_the_lease(sharing: Sharing, region: LocalRegion) -> None:
+def test_a_hold_renews_the_lease(sharing: Sharing) -> None:
     sharing.hold("a")
     end = datetime.now(UTC) + 24 * HOUR
-    renew_lease(
-        sharing.context("a"),
-        end,
-        pool=sharing.pool,
-        bucket=region.bucket,
-        aws_conn_id="aws_default",
-        region_name=None,
-    )
+    renew_lease(sharing.store, sharing.context("a"), end)
     assert sharing.store.read().holders(end)
 
 
-def test_a_hold_without_a_lease_says_so(sharing: Sharing, region: LocalRegion) -> None:
-    where: Any = {"pool": sharing.pool, "bucket": region.bucket, "aws_conn_id": "aws_default", "region_name": None}
+def test_a_hold_without_a_lease_says_so(sharing: Sharing) -> None:
     sharing.hold("a")
     with pytest.raises(errors.ClusterError, match=f"this run does not hold cluster pool-{sharing.pool}-1"):
-        renew_lease(sharing.context("b"), datetime.now(UTC) + HOUR, **where)
+        renew_lease(sharing.store, sharing.context("b"), datetime.now(UTC) + HOUR)
 
 
-def test_each_run_of_a_pool_knows_whether_it_has_reached_the_head_node(sharing: Sharing, region: LocalRegion) -> None:
-    where: Any = {"pool": sharing.pool, "bucket": region.bucket, "aws_conn_id": "aws_default", "region_name": None}
-    note_reached(sharing.context("a"), **where)
-    assert not has_reached(sharing.context("a"), **where), "it holds nothing"
+def test_each_run_of_a_pool_knows_whether_it_has_reached_the_head_node(sharing: Sharing) -> None:
+    note_reached(sharing.store, sharing.context("a"))
+    assert not has_reached(sharing.store, sharing.context("a")), "it holds nothing"
     for run in "ab":
         sharing.hold(run)
-    note_reached(sharing.context("a"), **where)
+    note_reached(sharing.store, sharing.context("a"))
     sharing.hold("a")  # its creation was cleared
-    renew_lease(sharing.context("a"), datetime.now(UTC) + 48 * HOUR, **where)
-    assert has_reached(sharing.context("a"), **where)
-    assert not has_reached(sharing.context("b"), **where)
+    renew_lease(sharing.store, sharing.context("a"), datetime.now(UTC) + 48 * HOUR)
+    assert has_reached(sharing.store, sharing.context("a"))
+    assert not has_reached(sharing.store, sharing.context("b"))
     sharing.let_go("b")
     sharing.let_go("a")
-    assert has_reached(sharing.context("a"), **where)
+    assert has_reached(sharing.store, sharing.context("a"))
 
 
 # ------------------------------------------------------------------------------------------------ the idle time

@@ -20,9 +20,10 @@ from hypothesis import strategies as st
 
 from hpc.config import SimulationConfig, load_simulation
 from hpc.errors import ConfigurationError
+from hpc.form import sweep_of, trigger_form
 from hpc.head_node.session import Session, run_session
 from hpc.head_node.shell import quote
-from hpc.lifecycle import build_dag, sweep_of, trigger_form
+from hpc.lifecycle import build_dag
 from hpc.slurm.identity import JobPlaces, readable_name
 from hpc.slurm.script import (
     SlurmRequest,

@@ -40,8 +40,8 @@ class ParallelClusterDeleteOperator(ClusterTask, BaseOperator):
     :param cluster_name: (templated)
     :param tags: delete only a cluster that bears these tags, so that a name taken by somebody else stays theirs
         (templated, also as a whole)
-    :param stack_id: the ARN of the cluster's stack, if it is known: nothing is looked for, nor believed to be gone, in
-        another account or region (templated; empty is unknown)
+    :param stack_id: the ARN of the cluster's stack, if it is known: that one is deleted whatever its tags, and nothing
+        is looked for, nor believed to be gone, in another account or region (templated; empty is unknown)
     :param settle_seconds: how long what AWS still shows after the stack is gone may take to disappear
     :param aws_conn_id: Airflow connection with AWS credentials, region and endpoint
     :param region_name: AWS region instead of the connection's (templated)
@@ -170,7 +170,8 @@ class ParallelClusterDeleteOperator(ClusterTask, BaseOperator):
         return None if stack is None or stack.status == "DELETE_COMPLETE" else stack
 
     def _delete_and_wait(self, context: Context, stack: Stack, started: float) -> dict[str, Any]:
-        require_same_owner(stack, self.tags)
+        if stack.id != self.stack_id:
+            require_same_owner(stack, self.tags)
         self.show_link(context, stack.id)
         made = self._list_made(stack.id)
         if stack.status == "DELETE_IN_PROGRESS":

@@ -28,7 +28,8 @@ from hpc.cluster.decision import (
 from hpc.cluster.links import CloudFormationStackLink
 from hpc.cluster.log_groups import seconds_until_name_is_free
 from hpc.cluster.sensors import diagnose
-from hpc.errors import ClusterError, ConfigurationError, HpcError
+from hpc.errors import ClusterError, ConfigurationError, DeadlineExceededError, HpcError
+from hpc.waiting import is_past
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperatorLink, Context
@@ -174,7 +175,8 @@ class ParallelClusterCreateOperator(ClusterTask, BaseOperator):
     :param deferrable: wait in the triggerer instead of on a worker
     :param waiter_delay: longest pause between two questions, in seconds
     :param waiter_max_attempts: the wait ends after waiter_delay x waiter_max_attempts seconds
-    :param until: the wait ends at this moment in any case, `2026-12-31T23:59:59Z`; None for no such moment (templated)
+    :param until: the wait ends at this moment in any case, `2026-12-31T23:59:59Z`, and no cluster is created after it;
+        None for no such moment (templated)
     """
 
     template_fields: Sequence[str] = (
@@ -313,6 +315,11 @@ class ParallelClusterCreateOperator(ClusterTask, BaseOperator):
         return self.create_now(context, number=number)
 
     def _create(self, context: Context, number: int) -> dict[str, Any]:
+        if is_past(self.until):
+            raise DeadlineExceededError(
+                f"cluster {self.cluster_name} is not created any more: the run is past its deadline ({self.until})",
+                remedy="nothing; if the next run needs longer, raise the simulation's deadline",
+            )
         self.log.info("Creating cluster %s with pcluster create-cluster.", self.cluster_name)
         config = self._identified_config(context, number)
         try:

@@ -13,7 +13,6 @@ from airflow.providers.standard.triggers.temporal import TimeDeltaTrigger
 
 from hpc.aws_errors import aws_errors
 from hpc.cluster import leftovers, template
-from hpc.cluster.account import Account
 from hpc.cluster.base import ClusterTask
 from hpc.cluster.decision import Action, decide_creation, require_same_owner
 from hpc.cluster.delete_operator import ParallelClusterDeleteOperator
@@ -442,34 +441,29 @@ class LeavePoolOperator(_PoolTask, ParallelClusterDeleteOperator):
             return None
 
 
-def renew_lease(
-    context: Context, until: datetime, *, pool: str, bucket: str, aws_conn_id: str | None, region_name: str | None
-) -> None:
+def renew_lease(store: PoolStore, context: Context, until: datetime) -> None:
     """Let a run hold its pool's cluster until a moment, and an hour longer, in which it is to leave.
 
     Raises ClusterError when the run has no lease any more, or its cluster is being deleted.
     """
     task = context["ti"]
-    store = PoolStore(Account(aws_conn_id, region_name).client("s3"), bucket, pool)
     found = store.change(lambda pool: renew(pool, task.dag_id, task.run_id, until + WATCH))
     if found.state != "open" or found.lease_of(task.dag_id, task.run_id) is None:
         by = f", which is being deleted by {found.deletion.by}" if found.deletion else ""
         raise ClusterError(
-            f"this run does not hold cluster {found.cluster_name} of pool {pool}{by}",
+            f"this run does not hold cluster {found.cluster_name} of pool {store.name}{by}",
             remedy="look at who deletes it; results that are not in S3 go with it",
         )
 
 
-def note_reached(context: Context, *, pool: str, bucket: str, aws_conn_id: str | None, region_name: str | None) -> None:
+def note_reached(store: PoolStore, context: Context) -> None:
     """Note in a run's lease that it has reached the head node: from now on a job may leave results there."""
     task = context["ti"]
-    store = PoolStore(Account(aws_conn_id, region_name).client("s3"), bucket, pool)
     store.change(lambda pool: reach(pool, task.dag_id, task.run_id))
 
 
-def has_reached(context: Context, *, pool: str, bucket: str, aws_conn_id: str | None, region_name: str | None) -> bool:
+def has_reached(store: PoolStore, context: Context) -> bool:
     """Say whether a run has reached the head node of the cluster that it holds or watches over."""
     task = context["ti"]
-    found = PoolStore(Account(aws_conn_id, region_name).client("s3"), bucket, pool).read()
-    lease = found.lease_of(task.dag_id, task.run_id)
+    lease = store.read().lease_of(task.dag_id, task.run_id)
     return lease is not None and lease.reached

@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from hpc.errors import ConfigurationError
-from hpc.names import TAG_PREFIX
+from hpc.names import TAG_AIRFLOW, TAG_PREFIX
 
 Value = str | int | float | bool
 
@@ -72,6 +72,11 @@ def render_template(
 def read_tags(configuration: str) -> dict[str, str]:
     """Return the tags of a rendered configuration."""
     return _tags(_read(configuration, _RENDERED), _RENDERED)
+
+
+def airflow_of(configuration: str | None) -> str:
+    """Return the URL of the Airflow that a configuration was rendered by, as its tag has it; empty if it has none."""
+    return read_tags(configuration).get(TAG_AIRFLOW, "") if configuration else ""
 
 
 def add_tags(configuration: str, tags: Mapping[str, str]) -> str:
