@@ -46,8 +46,9 @@ class LocalRegion:
         return getattr(self.facts, name)
 
     def client(self, service: str) -> Any:
-        """A boto3 client of the region."""
+        """A boto3 client of the region, with connections for many threads."""
         import boto3
+        from botocore.config import Config
 
         make_client: Any = boto3.client
         return make_client(
@@ -56,6 +57,7 @@ class LocalRegion:
             endpoint_url=self.facts.endpoint_url,
             aws_access_key_id=self.facts.access_key_id,
             aws_secret_access_key=self.facts.secret_access_key,
+            config=Config(max_pool_connections=32),
         )
 
     def environment(self) -> dict[str, str]:

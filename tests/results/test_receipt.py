@@ -38,9 +38,8 @@ def entry(path: str, data: bytes) -> ReceiptFile:
     return ReceiptFile(path=path, key=f"sim/{path}", size=len(data), sha256=digest.hexdigest(), s3_checksum=checksum)
 
 
-@pytest.fixture
-def receipt(s3: Any, bucket: str) -> Receipt:
-    contents = {"a.dat": b"alpha", "b c/ü.dat": b"beta"}
+def stored(s3: Any, bucket: str, contents: dict[str, bytes]) -> Receipt:
+    """Put files into a bucket, and their receipt."""
     for path, data in contents.items():
         s3.put_object(Bucket=bucket, Key=f"sim/{path}", Body=data, ChecksumAlgorithm="SHA256")
     receipt = make_receipt(
@@ -54,6 +53,11 @@ def receipt(s3: Any, bucket: str) -> Receipt:
     )
     s3.put_object(Bucket=bucket, Key="sim/receipt.json", Body=receipt.to_json())
     return receipt
+
+
+@pytest.fixture
+def receipt(s3: Any, bucket: str) -> Receipt:
+    return stored(s3, bucket, {"a.dat": b"alpha", "b c/ü.dat": b"beta"})
 
 
 def test_what_agrees_is_verified(s3: Any, receipt: Receipt) -> None:
@@ -148,7 +152,8 @@ def test_keys_may_hold_what_urls_may_not() -> None:
 
 def verify(receipt: Receipt, endpoint: str, *more: str) -> subprocess.CompletedProcess[str]:
     program = (
-        "import sys, hpc.results.verify as v; code = v.main(); assert 'airflow' not in sys.modules; sys.exit(code)"
+        "import logging, sys, hpc.results.verify as v; logging.basicConfig(); code = v.main(); "
+        "assert 'airflow' not in sys.modules"
     )
     return subprocess.run(
         [sys.executable, "-c", f"{program}; sys.exit(code)", receipt.uri, "--endpoint-url", endpoint, *more],
@@ -162,6 +167,12 @@ def verify(receipt: Receipt, endpoint: str, *more: str) -> subprocess.CompletedP
 def test_the_command_says_verified_without_airflow(s3: Any, receipt: Receipt, aws: str) -> None:
     ended = verify(receipt, aws)
     assert (ended.returncode, ended.stdout) == (0, f"{receipt.uri}: 2 files, 9 bytes: verified\n")
+
+
+def test_the_command_has_connections_for_all_that_it_asks_at_once(s3: Any, bucket: str, aws: str) -> None:
+    """Otherwise urllib3 opens and discards them, and says so each time."""
+    ended = verify(stored(s3, bucket, {f"{number}.dat": b"x" for number in range(100)}), aws, "--read")
+    assert (ended.returncode, ended.stderr) == (0, "")
 
 
 def test_the_command_names_what_is_lost(

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from hpc.errors import HpcError
+from hpc.results.bucket import THREADS
 from hpc.results.receipt import load_receipt, verify_receipt
 
 
@@ -26,10 +27,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     import boto3
+    from botocore.config import Config
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
-        client = boto3.Session(profile_name=options.profile).client("s3", endpoint_url=options.endpoint_url)
+        client = boto3.Session(profile_name=options.profile).client(
+            "s3", endpoint_url=options.endpoint_url, config=Config(max_pool_connections=THREADS)
+        )
         receipt = load_receipt(client, options.receipt)
         mismatches = verify_receipt(client, receipt, read=options.read)
     except (HpcError, BotoCoreError, ClientError) as error:
