@@ -5,7 +5,8 @@ the DAG processor runs in each of its own (import, DAGs, serialization), and pri
 with a DAG id it reads as a task of that DAG does, which only needs its own. Airflow and what DAG files import of it is
 imported before the clock starts: the DAG processor has done that once for all its processes. Seconds are CPU seconds,
 so that a busy machine does not count. What the DAG processor does afterwards, writing the serialized DAGs into the
-database, is not in the figure.
+database, is not in the figure. The environment says how long a templated field may be, as that of the local Airflow
+does and `docs/running-on-aws.md` advises: otherwise Airflow looks that up in its files for each field.
 
 The peer is one file with as many empty DAGs of the same shape, which reads nothing: the part that is Airflow's own.
 """

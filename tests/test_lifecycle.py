@@ -27,6 +27,8 @@ from hpc.names import (
     TAG_OUTPUTS,
     TAG_POOL,
     TAG_RESULTS,
+    TAG_RUN_ID,
+    TAG_SIMULATION,
     TAG_SSH,
     decode_tag,
 )
@@ -436,6 +438,24 @@ def test_only_a_head_node_of_the_present_stack_may_hold_results(monkeypatch: pyt
     monkeypatch.setattr(lifecycle, "describe_stack", lambda client, name: stack if name == "melt-1" else None)
     for whose, configuration in rendered.items():
         context: Any = {"ti": SimpleNamespace(xcom_pull=lambda task_ids, found=configuration: found)}
+        monkeypatch.setattr(lifecycle, "airflow_url", lambda: "https://airflow.example.org")
         assert lifecycle.was_reached_before(simulation(), context, "melt-1") == (whose != "theirs")
+        monkeypatch.setattr(lifecycle, "airflow_url", lambda: "https://another.example.org")
+        assert lifecycle.was_reached_before(simulation(), context, "melt-1") == (whose == "ours")
         assert not lifecycle.was_reached_before(simulation(), context, "gone-1")
-    assert asked == [("melt-1", now)] * 2
+    assert asked == [("melt-1", now)] * 3
+
+
+def test_the_deletion_knows_which_airflow_the_cluster_is_of(dag: DAG, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lifecycle, "airflow_url", lambda: "https://airflow.example.org")
+    tags = dag.get_task("delete_cluster").tags
+    for configuration, url in {
+        "Tags: [{Key: airflow-parallelcluster:airflow, Value: https://of.the.run}]": "https://of.the.run",
+        None: "https://airflow.example.org",
+    }.items():
+        context: Any = {"ti": SimpleNamespace(xcom_pull=lambda task_ids, found=configuration: found), "run_id": "x"}
+        assert dag.get_task("delete_cluster").render_template(tags, context, dag.get_template_env()) == {
+            TAG_SIMULATION: dag.dag_id,
+            TAG_RUN_ID: "x",
+            TAG_AIRFLOW: url,
+        }

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -19,6 +19,7 @@ from hpc.errors import DeadlineExceededError
 from hpc.names import cluster_name, expiry
 from hpc.notify import RunOf, Teller
 from hpc.site import airflow_url
+from hpc.waiting import is_past
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -74,7 +75,7 @@ def require_time(
     tried again.
     """
     started = context["dag_run"].start_date
-    if started is None or expiry(datetime.now(UTC), 0) < (end := expiry(started, deadline.total_seconds())):
+    if started is None or not is_past(end := expiry(started, deadline.total_seconds())):
         return
     task: Any = context["task"]
     if was_reached is not None and was_reached(context, task.cluster_name):

@@ -36,6 +36,7 @@ from hpc.cluster.operators import ParallelClusterInstallOperator
 from hpc.cluster.pool import claim, deletion_begun, held, release, unheld_since
 from hpc.config import SimulationConfig
 from hpc.errors import HpcError, RunFailedError
+from hpc.execute_hook import ExecuteHook
 from hpc.lifecycle import JOB_HISTORY, SITE, SWEEP_HISTORY
 from hpc.notify import Message, send
 from hpc.results.operators import ResultsToS3Operator
@@ -144,7 +145,7 @@ def _cleaning(aws: Mapping[str, Any]) -> Any:
     def cleaning(number: Any) -> None:
         end_jobs = SlurmEndJobsSensor(
             task_id="end_jobs",
-            pre_execute=skip_unless_saving,
+            pre_execute=ExecuteHook(skip_unless_saving),
             waiter_delay=10,
             waiter_max_attempts=60,
             **on_cluster,
@@ -152,7 +153,7 @@ def _cleaning(aws: Mapping[str, Any]) -> Any:
         )
         export_results = ResultsToS3Operator(
             task_id="export_results",
-            pre_execute=skip_unless_saving,
+            pre_execute=ExecuteHook(skip_unless_saving),
             trigger_rule="all_done",
             directory=of_this("directory"),
             patterns=of_this("patterns"),  # rendered as a list
@@ -167,8 +168,8 @@ def _cleaning(aws: Mapping[str, Any]) -> Any:
         )
         delete_cluster = ParallelClusterDeleteOperator(
             task_id="delete_cluster",
-            pre_execute=require_saved,
-            post_execute=partial(release_pool, aws["aws_conn_id"]),
+            pre_execute=ExecuteHook(require_saved),
+            post_execute=ExecuteHook(partial(release_pool, aws["aws_conn_id"])),
             trigger_rule="all_done",
             cluster_name=of_this("cluster_name"),
             tags=of_this("owner"),

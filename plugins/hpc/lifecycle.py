@@ -25,7 +25,7 @@ from airflow.sdk.definitions.param import ParamsDict
 
 from hpc import deadline, names, retries
 from hpc.cluster.account import Account
-from hpc.cluster.decision import is_of
+from hpc.cluster.decision import other_owner
 from hpc.cluster.delete_operator import ParallelClusterDeleteOperator
 from hpc.cluster.fleet import start_compute_fleet
 from hpc.cluster.history import cluster_history
@@ -53,10 +53,10 @@ from hpc.config import (
 )
 from hpc.durations import format_duration, format_walltime
 from hpc.errors import ConfigurationError, RunFailedError
+from hpc.execute_hook import ExecuteHook
 from hpc.form import check_form, job_parameters, sweep_of, trigger_form
 from hpc.head_node.address import was_reached
 from hpc.head_node.operators import HeadNodeConnectOperator
-from hpc.hooks import Hook
 from hpc.monitoring.sensors import CloudWatchAlarmSensor
 from hpc.notify import Teller
 from hpc.report import RUN_FAILED, RunReportOperator, describe_simulation
@@ -74,8 +74,8 @@ if TYPE_CHECKING:
 RUN = "{{ cluster_name(dag.dag_id, run_id) }}"
 #: The name of the cluster that a run shares; empty before it has joined. No task computes it: see `hpc.cluster.pool`.
 SHARED_CLUSTER = "{{ (ti.xcom_pull(task_ids='create_cluster') or {}).get('cluster_name', '') }}"
-#: The URL of the Airflow that renders the run's configuration. Others may have a run of the same name.
-AIRFLOW = "{{ airflow_of(ti.xcom_pull(task_ids='render_cluster_config')) }}"
+#: The URL of the Airflow that the run's cluster is of. Another one may have a run of the same name.
+MADE_BY = "{{ made_by(ti.xcom_pull(task_ids='render_cluster_config')) }}"
 #: A fact of the account, from Airflow's Variable `hpc_site`. See `hpc.site.site`.
 SITE = "{{ site('%s') }}"
 #: What an earlier task returned, as JSON. A template and not an XComArg: it adds no arrow to the graph.
@@ -145,7 +145,7 @@ def build_dag(simulation: SimulationConfig) -> DAG:
             "expiry": names.expiry,
             "site": site,
             "airflow_url": airflow_url,
-            "airflow_of": airflow_of,
+            "made_by": made_by,
             "job_parameters": partial(job_parameters, simulation),
             "sweep_of": partial(sweep_of, simulation),
         },
@@ -216,7 +216,7 @@ def add_tasks(simulation: SimulationConfig) -> None:
     with TaskGroup("provision", prefix_group_id=False, tooltip="Steps 1 to 5: from nothing to a cluster"):
         install_parallelcluster = ParallelClusterInstallOperator(
             task_id="install_parallelcluster",
-            pre_execute=Hook(partial(check_run, simulation)),
+            pre_execute=ExecuteHook(partial(check_run, simulation)),
             **policy(retries.ON_WORKER),
         )
         # A setup task before there is a cluster: so the teardown also runs when create_cluster fails half-way.
@@ -243,7 +243,7 @@ def add_tasks(simulation: SimulationConfig) -> None:
             task_id="verify_cluster",
             cluster_name=cluster,
             shared_dir=simulation.cluster.shared_dir,
-            pre_execute=Hook(in_time_or_reached),
+            pre_execute=ExecuteHook(in_time_or_reached),
             **aws,
             **ssh,
             **policy(retries.HEAD_NODE),
@@ -255,8 +255,8 @@ def add_tasks(simulation: SimulationConfig) -> None:
             task_id="connect",
             cluster_name=cluster,
             directory=directory,
-            pre_execute=Hook(in_time_or_reached),
-            post_execute=None if pool is None else Hook(partial(note_reached_in_lease, simulation)),
+            pre_execute=ExecuteHook(in_time_or_reached),
+            post_execute=None if pool is None else ExecuteHook(partial(note_reached_in_lease, simulation)),
             **aws,
             **ssh,
             **policy(retries.HEAD_NODE),
@@ -271,7 +271,7 @@ def add_tasks(simulation: SimulationConfig) -> None:
             sweep=SWEEP if simulation.sweep is not None else None,
             checkpoint=simulation.checkpoint.model_dump() if simulation.checkpoint else None,
             wait_for_completion=False,
-            pre_execute=Hook(in_time),
+            pre_execute=ExecuteHook(in_time),
             **on_cluster,
             **policy(staging),
         )
@@ -337,7 +337,7 @@ def add_tasks(simulation: SimulationConfig) -> None:
         delete_cluster = _make_delete_cluster(
             simulation,
             directory=directory,
-            tags={**ours, names.TAG_AIRFLOW: AIRFLOW},
+            tags={**ours, names.TAG_AIRFLOW: MADE_BY},
             stack_id="{{ (ti.xcom_pull(task_ids='create_cluster') or {}).get('stack_id', '') }}",
             on_failure_callback=tell.failed("the deletion of its cluster FAILED"),
             on_retry_callback=tell.retried("the deletion of its cluster failed"),
@@ -433,8 +433,17 @@ def was_reached_before(simulation: SimulationConfig, context: Context, cluster_n
     # an earlier cluster of that name for an hour.
     if stack is None:
         return False
-    airflow = airflow_of(context["ti"].xcom_pull(task_ids="render_cluster_config"))
-    return is_of(stack, {names.TAG_AIRFLOW: airflow}) and was_reached(cluster_name, since=stack.created, **account)
+    airflow = made_by(context["ti"].xcom_pull(task_ids="render_cluster_config"))
+    is_ours = not other_owner(stack, {names.TAG_AIRFLOW: airflow})
+    return is_ours and was_reached(cluster_name, since=stack.created, **account)
+
+
+def made_by(configuration: str | None) -> str:
+    """Return the URL of the Airflow that a run's cluster is of, as its tag has it.
+
+    It is that of the run's configuration, for another worker may have been told another one; our own if there is none.
+    """
+    return airflow_of(configuration) or names.tag_value(airflow_url())
 
 
 def note_reached_in_lease(simulation: SimulationConfig, context: Context, result: Any = None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import sys
+import math
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -20,18 +20,19 @@ def end_of_wait(delay: float, attempts: int, until: str | None = None, started: 
     `until` is a moment as `hpc.names.expiry` writes it, after which it ends in any case. Raises ConfigurationError if
     it is none.
     """
-    end = (time.time() if started is None else started) + delay * attempts
-    if not until:
-        return end
-    moment = parse_expiry(until)
-    if moment is None:
-        raise ConfigurationError(f"until = {until!r}: is no moment", remedy="write it as 2026-12-31T23:59:59Z, in UTC")
-    return min(end, moment.timestamp())
+    return min((time.time() if started is None else started) + delay * attempts, _seconds(until))
 
 
 def is_past(until: str | None) -> bool:
     """Say whether the moment `until` of `end_of_wait` has come; never, if there is none."""
-    return time.time() >= end_of_wait(1, sys.maxsize, until)
+    return time.time() >= _seconds(until)
+
+
+def _seconds(until: str | None) -> float:
+    moment = parse_expiry(until) if until else None
+    if until and moment is None:
+        raise ConfigurationError(f"until = {until!r}: is no moment", remedy="write it as 2026-12-31T23:59:59Z, in UTC")
+    return math.inf if moment is None else moment.timestamp()
 
 
 def run_trigger(trigger: BaseTrigger) -> dict[str, Any]:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 import yaml
 
 from hpc import errors
-from hpc.cluster.delete_operator import ParallelClusterDeleteOperator
+from hpc.cluster.delete_operator import ParallelClusterDeleteOperator, Proof
 from hpc.cluster.fleet import start_compute_fleet
 from hpc.cluster.install import HOME_VARIABLE, Environment
 from hpc.cluster.leftovers import find_leftovers
@@ -313,12 +314,59 @@ def test_a_cluster_that_is_not_made_in_time_is_deleted(faultless: LocalRegion, c
     assert drive(delete(name))["leftovers"] == []
 
 
-def test_past_the_deadline_no_cluster_is_created(region: LocalRegion, config: str, drive: Drive) -> None:
-    with pytest.raises(errors.DeadlineExceededError, match="cluster too-late is not created any more"):
-        drive(create("too-late", config, until="2020-01-01T00:00:00Z"))
+TOPIC: dict[str, Any] = {"Topic": {"Type": "AWS::SNS::Topic"}}
+NO_SUBNET: dict[str, Any] = {
+    "Subnet": {"Type": "AWS::EC2::Subnet", "Properties": {"VpcId": "vpc-0", "CidrBlock": "10.9.0.0/24"}}
+}
 
+
+def make_stack(region: LocalRegion, name: str, tags: dict[str, str], resources: dict[str, Any] = TOPIC) -> str:
+    """Make a stack that is no cluster, and wait for its end; return its id."""
+    cloudformation = region.client("cloudformation")
+    stack_id: str = cloudformation.create_stack(
+        StackName=name,
+        TemplateBody=json.dumps({"Resources": resources}),
+        Tags=[{"Key": key, "Value": value} for key, value in tags.items()],
+    )["StackId"]
+    until(lambda: not status(region, name).endswith("IN_PROGRESS"), seconds=30)
+    return stack_id
+
+
+def test_past_the_deadline_a_cluster_is_adopted_and_none_is_created_or_replaced(
+    region: LocalRegion, config: str, drive: Drive
+) -> None:
+    late: dict[str, Any] = {"until": "2020-01-01T00:00:00Z", "wait_for_completion": False}
+    made = make_stack(region, "in-time", TAGS)
+    assert drive(create("in-time", config, **late))["stack_id"] == made
+
+    make_stack(region, "failed-late", TAGS, NO_SUBNET)
+    for name in ("failed-late", "too-late"):
+        with pytest.raises(errors.DeadlineExceededError, match=f"cluster {name} is not created any more"):
+            drive(create(name, config, **late))
+
+    assert status(region, "failed-late") == "ROLLBACK_COMPLETE"
     with pytest.raises(region.client("cloudformation").exceptions.ClientError, match="too-late does not exist"):
         status(region, "too-late")
+    for name in ("in-time", "failed-late"):
+        region.client("cloudformation").delete_stack(StackName=name)
+
+
+def test_whoever_clears_a_whole_run_goes_on_with_the_cluster_that_is_there(
+    region: LocalRegion, site: dict[str, Any], drive: Drive, lines: Lines
+) -> None:
+    """ParallelCluster's dry run refuses a name that is in use, whoever uses it."""
+
+    def render(**tags: str) -> RenderClusterConfigOperator:
+        return RenderClusterConfigOperator(
+            task_id="render", cluster_name="cleared", template=str(TEMPLATE), values=site, tags={**TAGS, **tags}
+        )
+
+    make_stack(region, "cleared", {**TAGS, TAG_AIRFLOW: "https://airflow.example.org"})
+    assert "Scheduler: slurm" in drive(render(**{TAG_AIRFLOW: "https://airflow.example.org"}))
+    assert "The cluster is there already, CREATE_COMPLETE." in lines()
+    with pytest.raises(errors.ConfigurationError, match=r"cleared belongs to another cluster(.|\n)*leave that cluster"):
+        drive(render(**{TAG_AIRFLOW: "https://staging.example.org"}))
+    region.client("cloudformation").delete_stack(StackName="cleared")
 
 
 def test_somebody_elses_cluster_is_neither_adopted_nor_deleted(region: LocalRegion, config: str, drive: Drive) -> None:
@@ -336,18 +384,19 @@ def test_somebody_elses_cluster_is_neither_adopted_nor_deleted(region: LocalRegi
 
 
 def test_the_cluster_of_another_airflow_is_not_deleted_and_the_stack_that_a_run_made_is(
-    region: LocalRegion, drive: Drive
+    region: LocalRegion, drive: Drive, context: dict[str, Any]
 ) -> None:
-    cloudformation = region.client("cloudformation")
-    template = '{"Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}}'
-    made = {**TAGS, TAG_AIRFLOW: "https://staging.example.org"}
-    stack_id = cloudformation.create_stack(
-        StackName="same-run", TemplateBody=template, Tags=[{"Key": key, "Value": made[key]} for key in made]
-    )["StackId"]
+    stack_id = make_stack(region, "same-run", {**TAGS, TAG_AIRFLOW: "https://staging.example.org"})
     tags = {**TAGS, TAG_AIRFLOW: "https://airflow.example.org"}
 
     with pytest.raises(errors.ConfigurationError, match=r"The name same-run belongs to another cluster .*staging"):
         drive(delete("same-run", tags=tags))
+    with pytest.raises(errors.ConfigurationError, match=r"The name same-run belongs to another cluster .*staging"):
+        # It has come while this run looks for what its own creation may have left.
+        delete("same-run", tags=tags)._prove(cast("Any", context), Proof(time.time(), gone=time.time()))
+    with pytest.raises(errors.ConfigurationError, match="run-id is 'manual__2026-11-23', not 'another'"):
+        drive(delete("same-run", tags={**tags, TAG_RUN_ID: "another"}, stack_id=stack_id))
+
     assert status(region, "same-run") == "CREATE_COMPLETE"
     assert drive(delete("same-run", tags=tags, stack_id=stack_id))["stack"] == "gone"
 

@@ -55,7 +55,7 @@ def test_a_run_of_the_same_name_in_another_airflow_is_another_run() -> None:
     made = {**OURS, TAG_AIRFLOW: "https://staging.example.org"}
     wanted = {**OURS, TAG_AIRFLOW: "https://airflow.example.org"}
     with pytest.raises(
-        ConfigurationError, match=r"airflow is 'https://staging.*, not 'https://airflow.*\n.*two Airflows"
+        ConfigurationError, match=r"airflow is 'https://staging.*, not 'https://airflow.*\n.*leave that"
     ):
         decide_creation(stack("CREATE_COMPLETE", made), wanted)
     assert decide_creation(stack("CREATE_COMPLETE", made), {**OURS, TAG_AIRFLOW: ""}) is Action.ADOPT

@@ -15,6 +15,7 @@ from airflow_client.client.api.dag_api import DAGApi
 from airflow_client.client.api.dag_run_api import DagRunApi
 from airflow_client.client.exceptions import ApiException
 from airflow_client.client.models.dag_patch_body import DAGPatchBody
+from airflow_client.client.models.dag_run_clear_body import DAGRunClearBody
 from airflow_client.client.models.dag_run_mutable_states import DagRunMutableStates
 from airflow_client.client.models.dag_run_patch_body import DAGRunPatchBody
 
@@ -302,6 +303,26 @@ def test_a_run_that_a_user_marks_as_failed_still_saves_its_results_and_deletes_i
     assert (states["delete_cluster"], states["report"], states[""]) == ("success", "failed", "failed")
     assert (states["export_results"], states["hold_cluster"]) == ("success", "success")
     assert rest.returned(client, "lj_melt", run_id, "export_results")["verified"] is True
+
+
+def test_a_run_that_a_user_clears_as_a_whole_goes_on_with_its_cluster(airflow: RunningAirflow) -> None:
+    client = airflow.client
+    run_id = rest.trigger(client, "ising_2d", {"seed": 11})
+    cluster = cluster_name("ising_2d", run_id)
+
+    def submitted() -> bool:
+        tasks = rest.task_progress(client, "ising_2d", run_id, [])
+        return any(task.task_id == "submit_job" and task.state == "success" for task in tasks)
+
+    until(submitted, "job")
+    DagRunApi(client).clear_dag_run("ising_2d", run_id, DAGRunClearBody(dry_run=False))
+    states = finished(airflow, "ising_2d", run_id)
+    assert set(states.values()) == {"success"}, states
+    assert "The cluster is there already" in airflow.logs("ising_2d", run_id, "render_cluster_config")
+    pages = airflow.region.client("cloudformation").get_paginator("list_stacks").paginate()
+    assert [stack["StackName"] for page in pages for stack in page["StackSummaries"]].count(cluster) == 1
+    assert rest.returned(client, "ising_2d", run_id, "export_results")["verified"] is True
+    assert is_gone(airflow, "ising_2d", run_id)
 
 
 def test_a_run_past_its_deadline_tells_people_and_is_stopped_in_order(

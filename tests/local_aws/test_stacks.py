@@ -156,7 +156,7 @@ def test_of_many_who_make_a_stack_of_one_name_at_the_same_time_one_succeeds(regi
 
     with ThreadPoolExecutor(len(clients)) as pool:
         made = [stack for stack in pool.map(make, clients) if stack]
-    assert len(made) == 1
     for stack in made:
         clients[0].delete_stack(StackName=stack)
         clients[0].get_waiter("stack_delete_complete").wait(StackName=stack, WaiterConfig={"Delay": 1})
+    assert len(made) == 1

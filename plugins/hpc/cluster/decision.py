@@ -31,15 +31,20 @@ def decide_creation(stack: Stack | None, tags: Mapping[str, str]) -> Action:
     """
     if stack is None or stack.status == "DELETE_COMPLETE":
         return Action.CREATE
-    require_same_owner(stack, {key: tags[key] for key in OWNERSHIP if key in tags})
+    require_same_owner(stack, ownership(tags))
     if stack.status == "DELETE_IN_PROGRESS":
         return Action.WAIT_THEN_CREATE
     failed = progress(stack.status, "CREATE_COMPLETE") is Progress.FAILED
     return Action.REPLACE if failed else Action.ADOPT
 
 
-def require_same_owner(stack: Stack, tags: Mapping[str, str]) -> None:
-    """Raise ConfigurationError unless the stack bears `tags`: those that say which run it is of.
+def ownership(tags: Mapping[str, str]) -> dict[str, str]:
+    """Return those of a configuration's tags that tell whose the cluster is."""
+    return {key: tags[key] for key in OWNERSHIP if key in tags}
+
+
+def other_owner(stack: Stack, tags: Mapping[str, str]) -> dict[str, str]:
+    """Return those tags of a stack, by key, that say that it is not of the run with `tags`; empty if it is.
 
     The cluster of a pool belongs to every run of the pool: of its tags only the pool's name counts. An Airflow that
     has no URL cannot be told from another.
@@ -47,24 +52,23 @@ def require_same_owner(stack: Stack, tags: Mapping[str, str]) -> None:
     decisive = [TAG_POOL] if TAG_POOL in tags else list(tags)
     if not stack.tags.get(TAG_AIRFLOW) or not tags.get(TAG_AIRFLOW):
         decisive = [key for key in decisive if key != TAG_AIRFLOW]
-    other = [
-        f"{key} is {stack.tags.get(key)!r}, not {tags[key]!r}" for key in decisive if stack.tags.get(key) != tags[key]
-    ]
-    if other:
-        raise ConfigurationError(
-            f"The name {stack.name} belongs to another cluster ({stack.status}): tag {'; tag '.join(other)}",
-            remedy="choose another cluster_name, or delete that cluster if nobody needs it; two Airflows that run the "
-            "same simulation in one account at the same time need another name for it each",
+    return {key: stack.tags.get(key, "") for key in decisive if stack.tags.get(key) != tags[key]}
+
+
+def require_same_owner(stack: Stack, tags: Mapping[str, str]) -> None:
+    """Raise ConfigurationError unless the stack is of the run with `tags`, as `other_owner` sees it."""
+    other = other_owner(stack, tags)
+    if not other:
+        return
+    differences = "; ".join(f"tag {key} is {stack.tags.get(key)!r}, not {tags[key]!r}" for key in other)
+    remedy = "choose another cluster_name, or delete that cluster if nobody needs it"
+    if list(other) == [TAG_AIRFLOW]:
+        remedy = (
+            f"leave that cluster alone, which {other[TAG_AIRFLOW]} made for its own run of the same simulation and run "
+            "id; give the simulation another name in one of the two"
         )
-
-
-def is_of(stack: Stack, tags: Mapping[str, str]) -> bool:
-    """Say whether `require_same_owner` raises nothing."""
-    try:
-        require_same_owner(stack, tags)
-    except ConfigurationError:
-        return False
-    return True
+    message = f"The name {stack.name} belongs to another cluster ({stack.status}): {differences}"
+    raise ConfigurationError(message, remedy=remedy)
 
 
 def alternative_of(stack: Stack) -> int:

@@ -21,6 +21,7 @@ from hpc.cluster.diagnosis import explain_deletion, gather_deletion_evidence
 from hpc.cluster.operators import ORANGE, STACK_LINK
 from hpc.cluster.stacks import Stack
 from hpc.errors import LeftoversError, LeftoversUnknownError
+from hpc.names import TAG_AIRFLOW
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -40,8 +41,8 @@ class ParallelClusterDeleteOperator(ClusterTask, BaseOperator):
     :param cluster_name: (templated)
     :param tags: delete only a cluster that bears these tags, so that a name taken by somebody else stays theirs
         (templated, also as a whole)
-    :param stack_id: the ARN of the cluster's stack, if it is known: that one is deleted whatever its tags, and nothing
-        is looked for, nor believed to be gone, in another account or region (templated; empty is unknown)
+    :param stack_id: the ARN of the cluster's stack, if it is known: nothing is looked for, nor believed to be gone, in
+        another account or region, and of which Airflow that stack is does not matter (templated; empty is unknown)
     :param settle_seconds: how long what AWS still shows after the stack is gone may take to disappear
     :param aws_conn_id: Airflow connection with AWS credentials, region and endpoint
     :param region_name: AWS region instead of the connection's (templated)
@@ -170,8 +171,8 @@ class ParallelClusterDeleteOperator(ClusterTask, BaseOperator):
         return None if stack is None or stack.status == "DELETE_COMPLETE" else stack
 
     def _delete_and_wait(self, context: Context, stack: Stack, started: float) -> dict[str, Any]:
-        if stack.id != self.stack_id:
-            require_same_owner(stack, self.tags)
+        made_here = stack.id == self.stack_id  # whatever the URL of this Airflow is by now
+        require_same_owner(stack, {key: tag for key, tag in self.tags.items() if key != TAG_AIRFLOW or not made_here})
         self.show_link(context, stack.id)
         made = self._list_made(stack.id)
         if stack.status == "DELETE_IN_PROGRESS":
@@ -235,6 +236,9 @@ class ParallelClusterDeleteOperator(ClusterTask, BaseOperator):
             self.log.info("CloudFormation is deleting cluster %s.", self.cluster_name)
 
     def _prove(self, context: Context, proof: Proof) -> dict[str, Any]:
+        stack = self._living_stack()
+        if stack is not None:  # made this late, or another's: what is left must not be taken from below it
+            return self._delete_and_wait(context, stack, proof.started)
         findings = leftovers.find_leftovers(self.cluster_name, self.account.client, proof.made)
         if findings.is_proof:
             return self._proven(proof, findings)

@@ -23,7 +23,9 @@ from hpc.cluster.decision import (
     alternative_of,
     decide_creation,
     next_alternative,
+    ownership,
     passes_by_itself,
+    require_same_owner,
 )
 from hpc.cluster.links import CloudFormationStackLink
 from hpc.cluster.log_groups import seconds_until_name_is_free
@@ -36,6 +38,14 @@ if TYPE_CHECKING:
 
 STACK_LINK: tuple[BaseOperatorLink, ...] = (CloudFormationStackLink(),)
 ORANGE = "#ff9900"
+
+
+def run_tags(context: Context) -> dict[str, str]:
+    """Return the tags that say of which run a cluster is."""
+    return {
+        names.TAG_SIMULATION: names.tag_value(context["ti"].dag_id),
+        names.TAG_RUN_ID: names.tag_value(context["ti"].run_id),
+    }
 
 
 class ParallelClusterInstallOperator(BaseOperator):
@@ -131,15 +141,28 @@ class RenderClusterConfigOperator(ClusterTask, BaseOperator):
         ]
         self.cluster_config = config
         self.log.info("The configuration of cluster %s:\n%s", self.cluster_name, config)
-        self._check(pcluster, source.name, config)
+        is_made = self._is_made(context)
+        self._check(pcluster, source.name, config, is_made=is_made)
         for number, other in enumerate(alternatives, 1):
             self.log.info("Alternative %d of %d: %s", number, len(alternatives), self.alternatives[number - 1])
-            self._check(pcluster, source.name, other)
+            self._check(pcluster, source.name, other, is_made=is_made)
         if alternatives:
             context["ti"].xcom_push(key="alternatives", value=alternatives)
         return config
 
-    def _check(self, pcluster: Pcluster, source: str, config: str) -> None:
+    def _is_made(self, context: Context) -> bool:
+        """Say whether the run has its cluster already: whoever clears a whole run goes on with the one that is there.
+
+        Raises ConfigurationError if the name is that of another cluster.
+        """
+        stack = self.find_stack()
+        if stack is None or stack.status == "DELETE_COMPLETE":
+            return False
+        require_same_owner(stack, ownership({**run_tags(context), **self.tags}))
+        self.log.info("The cluster is there already, %s.", stack.status)
+        return True
+
+    def _check(self, pcluster: Pcluster, source: str, config: str, *, is_made: bool) -> None:
         problems = pcluster.check_schema(self.cluster_name, config)
         if problems:
             lines = "\n".join(f"  {problem}" for problem in problems)
@@ -147,6 +170,9 @@ class RenderClusterConfigOperator(ClusterTask, BaseOperator):
                 f"{source}: ParallelCluster's schema refuses the configuration:\n{lines}",
                 remedy="correct the template; the keys are in ParallelCluster's configuration reference",
             )
+        if is_made:
+            self.log.info("ParallelCluster's schema found nothing wrong. Its dry run needs a name that is free.")
+            return
         answer = pcluster.dry_run(self.cluster_name, config)
         for line in validation_lines(answer):
             self.log.warning("%s", line)
@@ -280,11 +306,7 @@ class ParallelClusterCreateOperator(ClusterTask, BaseOperator):
         return template.read_tags(self._identified_config(context, 0))
 
     def _identified_config(self, context: Context, number: int) -> str:
-        run = {
-            names.TAG_SIMULATION: names.tag_value(context["ti"].dag_id),
-            names.TAG_RUN_ID: names.tag_value(context["ti"].run_id),
-        }
-        return template.add_tags([self.cluster_config, *self._alternatives()][number], run)
+        return template.add_tags([self.cluster_config, *self._alternatives()][number], run_tags(context))
 
     def _explain(self, context: Context, reached: Mapping[str, Any], number: int) -> HpcError:
         number = min(number, self._count())
@@ -293,6 +315,7 @@ class ParallelClusterCreateOperator(ClusterTask, BaseOperator):
 
     def _replace(self, context: Context, stack_id: str, error: HpcError, number: int) -> dict[str, Any]:
         self.log.warning("%s", error)
+        self._require_time(error)
         if number:
             self.log.warning("Trying again with alternative %d of %d.", number, self._count())
         with aws_errors():
@@ -300,6 +323,7 @@ class ParallelClusterCreateOperator(ClusterTask, BaseOperator):
         return self._create_when_gone(context, stack_id, number)
 
     def _create_when_gone(self, context: Context, stack_id: str, number: int) -> dict[str, Any]:
+        self._require_time()
         event = self.wait_for_stack(stack_id, "DELETE_COMPLETE", "create_after_deletion", number=number)
         return self.create_after_deletion(context, event, number)
 
@@ -315,11 +339,7 @@ class ParallelClusterCreateOperator(ClusterTask, BaseOperator):
         return self.create_now(context, number=number)
 
     def _create(self, context: Context, number: int) -> dict[str, Any]:
-        if is_past(self.until):
-            raise DeadlineExceededError(
-                f"cluster {self.cluster_name} is not created any more: the run is past its deadline ({self.until})",
-                remedy="nothing; if the next run needs longer, raise the simulation's deadline",
-            )
+        self._require_time()
         self.log.info("Creating cluster %s with pcluster create-cluster.", self.cluster_name)
         config = self._identified_config(context, number)
         try:
@@ -338,6 +358,14 @@ class ParallelClusterCreateOperator(ClusterTask, BaseOperator):
         self.log.info("CloudFormation is making it: %s", stack_id)
         self.show_link(context, stack_id)
         return self._created(context, stack_id, adopted=False, number=number)
+
+    def _require_time(self, failure: HpcError | None = None) -> None:
+        """Raise DeadlineExceededError past `until`: no cluster is created then, and none is deleted to be replaced."""
+        if is_past(self.until):
+            raise DeadlineExceededError(
+                f"cluster {self.cluster_name} is not created any more: the run is past its deadline ({self.until})",
+                remedy="nothing; if the next run needs longer, raise the simulation's deadline",
+            ) from failure
 
     def _created(self, context: Context, stack_id: str, *, adopted: bool, number: int) -> dict[str, Any]:
         if not self.wait_for_completion:

@@ -1,4 +1,4 @@
-"""What Airflow calls just before or after a task's own work."""
+"""What Airflow calls just before or after a task's own work: its `pre_execute` and `post_execute`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Hook:
-    """A function as a task's `pre_execute` or `post_execute`.
+class ExecuteHook:
+    """A function as such a hook.
 
-    Airflow's DAG processor looks up the source of such a hook and stores it with the DAG, each time and of each task.
-    Of this one it finds three lines.
+    Airflow's DAG processor looks up the source of a hook and stores it with the DAG, each time and of each task. Of
+    this one it finds three lines.
     """
 
     function: Callable[..., None]
