@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 from airflow.sdk import DAG, CronTriggerTimetable, RetryAction
+from airflow.sdk.definitions.deadline import DeadlineAlert
 from airflow.sdk.definitions.timetables.simple import NullTimetable
+from airflow.sdk.module_loading import qualname
+from airflow.serialization.encoders import encode_deadline_reference
 from airflow.serialization.serialized_objects import DagSerialization
 
 from hpc import lifecycle, retries
@@ -32,6 +35,7 @@ from hpc.names import (
     TAG_SSH,
     decode_tag,
 )
+from hpc_plugin import HpcPlugin
 
 STEPS = [
     *("install_parallelcluster", "render_cluster_config", "create_cluster", "wait_for_stack", "verify_cluster"),
@@ -142,6 +146,16 @@ def test_past_the_deadline_no_step_towards_a_job_begins_and_all_that_saves_and_d
         assert task.retry_policy.evaluate(caught.value, 1, 9).action is RetryAction.FAIL, task_id
     ending = ("export_results", "wait_for_empty_queue", "hold_cluster", "delete_cluster", "report")
     assert all(dag.get_task(task_id)._pre_execute_hook is None for task_id in ending)
+
+
+def test_airflow_knows_since_when_the_deadline_counts(dag: DAG) -> None:
+    """By a reference of our own: with Airflow's DAGRUN_QUEUED_AT nobody could clear a task of the run."""
+    (alert,) = [dag.deadline] if isinstance(dag.deadline, DeadlineAlert) else (dag.deadline or [])
+    reference = encode_deadline_reference(alert.reference)
+    assert reference["reference_type"] != "DagRunQueuedAtDeadline"
+    assert reference["__class_path"] in {qualname(known) for known in HpcPlugin.deadline_references}
+    now = datetime.now(UTC)
+    assert now <= alert.reference._evaluate_with(session=None, dag_id="x", run_id="y") <= now + timedelta(minutes=1)
 
 
 def test_a_task_that_comes_back_from_the_triggerer_is_not_asked_for_the_deadline(dag: DAG) -> None:

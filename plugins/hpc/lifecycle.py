@@ -20,7 +20,7 @@ from airflow.sdk import (
     chain,
 )
 from airflow.sdk.definitions.callback import AsyncCallback
-from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
+from airflow.sdk.definitions.deadline import DeadlineAlert
 from airflow.sdk.definitions.param import ParamsDict
 
 from hpc import deadline, names, retries
@@ -51,6 +51,7 @@ from hpc.config import (
     SimulationFileError,
     load_simulations,
 )
+from hpc.deadline_reference import DagRunCreatedDeadline
 from hpc.durations import format_duration, format_walltime
 from hpc.errors import ConfigurationError, RunFailedError
 from hpc.execute_hook import ExecuteHook
@@ -126,7 +127,7 @@ def build_dag(simulation: SimulationConfig) -> DAG:
         tags=["hpc", *simulation.tags],
         default_args={"owner": simulation.owner},
         deadline=DeadlineAlert(
-            reference=DeadlineReference.DAGRUN_QUEUED_AT,
+            reference=DagRunCreatedDeadline(),
             interval=simulation.deadline,
             callback=AsyncCallback(
                 deadline.alert,

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow_client.client.api.dag_api import DAGApi
 from airflow_client.client.api.dag_run_api import DagRunApi
+from airflow_client.client.api.task_instance_api import TaskInstanceApi
 from airflow_client.client.exceptions import ApiException
+from airflow_client.client.models.clear_task_instances_body import ClearTaskInstancesBody
 from airflow_client.client.models.dag_patch_body import DAGPatchBody
 from airflow_client.client.models.dag_run_clear_body import DAGRunClearBody
 from airflow_client.client.models.dag_run_mutable_states import DagRunMutableStates
@@ -79,6 +81,7 @@ SIDE_BY_SIDE: dict[str, dict[str, Any]] = {
     "failing_job": {},
     "leftover": {},
     "late_job": {},
+    "unsaved": {},
     "example_by_hand": {"greeting": 'Grüß "Gott"; $(id)'},
 }
 
@@ -323,6 +326,32 @@ def test_a_run_that_a_user_clears_as_a_whole_goes_on_with_its_cluster(airflow: R
     assert [stack["StackName"] for page in pages for stack in page["StackSummaries"]].count(cluster) == 1
     assert rest.returned(client, "ising_2d", run_id, "export_results")["verified"] is True
     assert is_gone(airflow, "ising_2d", run_id)
+
+
+def test_whoever_clears_the_export_of_a_cluster_that_is_kept_saves_its_results(
+    airflow: RunningAirflow, runs: dict[str, str], told: list[str]
+) -> None:
+    client, run_id = airflow.client, runs["unsaved"]
+    cluster = cluster_name("unsaved", run_id)
+
+    def kept() -> bool:
+        tasks = rest.task_progress(client, "unsaved", run_id, [])
+        return any(task.task_id == "hold_cluster" and task.state == "deferred" for task in tasks)
+
+    until(kept, "hold of the cluster")
+    (told_of_it,) = (text for text in told if cluster in text)
+    assert "KEPT RUNNING" in told_of_it
+    (folder,) = (airflow.directory / "region").glob(f"clusters/{cluster}/**/runs/{cluster}")
+    (folder / "missing.txt").write_text("here it is\n")
+    asked = {"dag_run_id": run_id, "task_ids": ["export_results"], "dry_run": False, "only_failed": False}
+    body = ClearTaskInstancesBody.from_dict(asked | {"include_downstream": True, "reset_dag_runs": True})
+    TaskInstanceApi(client).post_clear_task_instances("unsaved", body)
+    states = finished(airflow, "unsaved", run_id)
+    assert set(states.values()) == {"success"}, states
+    exported = rest.returned(client, "unsaved", run_id, "export_results")
+    saved = airflow.region.client("s3").get_object(Bucket=exported["bucket"], Key=f"{exported['prefix']}/missing.txt")
+    assert (exported["verified"], saved["Body"].read()) == (True, b"here it is\n")
+    assert is_gone(airflow, "unsaved", run_id)
 
 
 def test_a_run_past_its_deadline_tells_people_and_is_stopped_in_order(

@@ -1,7 +1,7 @@
 """The shipped single-node simulation as more Airflow DAGs for the end-to-end tests.
 
 One on a schedule, one whose job fails, one whose job never ends, the same with a deadline, one with nothing but a
-greeting to compute and no patience with leftovers, one whose runs share a cluster.
+greeting to compute and no patience with leftovers, one whose results cannot be saved, one whose runs share a cluster.
 """
 
 from datetime import timedelta
@@ -58,6 +58,17 @@ leftover = build_dag(
             "job": Job(script="hello.sh", parameters={"greeting": greeting}),
             "inputs": (),
             "export": "discard",
+        }
+    )
+)
+unsaved = build_dag(
+    shipped.model_copy(
+        update={
+            "name": "unsaved",
+            "job": Job(script="hello.sh", parameters={"greeting": greeting}),
+            "inputs": (),
+            "outputs": ("hello.txt", "missing.txt"),
+            "notify": Notify(slack="people"),
         }
     )
 )
