@@ -341,7 +341,7 @@ def test_whoever_clears_the_export_of_a_cluster_that_is_kept_saves_its_results(
     until(kept, "hold of the cluster")
     (told_of_it,) = (text for text in told if cluster in text)
     assert "KEPT RUNNING" in told_of_it
-    (folder,) = (airflow.directory / "region").glob(f"clusters/{cluster}/**/runs/{cluster}")
+    folder = airflow.directory / "region" / "clusters" / cluster / "root" / "fsx" / "runs" / cluster
     (folder / "missing.txt").write_text("here it is\n")
     asked = {"dag_run_id": run_id, "task_ids": ["export_results"], "dry_run": False, "only_failed": False}
     body = ClearTaskInstancesBody.from_dict(asked | {"include_downstream": True, "reset_dag_runs": True})

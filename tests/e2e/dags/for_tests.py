@@ -84,5 +84,6 @@ shared = build_dag(
         }
     )
 )
+unsaved.get_task("export_results").retries = 0
 leftover.get_task("delete_cluster").settle_seconds = 1
 leftover.get_task("delete_cluster").retries = 0
