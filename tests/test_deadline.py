@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -16,7 +16,7 @@ from hpc.names import cluster_name
 RUN_ID = "scheduled__2026-11-23T02:30:00+00:00"
 
 
-def context_of_a_run(state: str = "running") -> dict[str, Any]:
+def context_of_a_run(state: str = "running", started: datetime | None = None) -> dict[str, Any]:
     """What `handle_miss` of airflow/models/deadline.py makes of a run, with Airflow's own model."""
     unknown = dict.fromkeys(name for name in DAGRunResponse.model_fields if name not in ("dag_run_id", "dag_versions"))
     run = DAGRunResponse.model_validate(
@@ -26,6 +26,7 @@ def context_of_a_run(state: str = "running") -> dict[str, Any]:
             "run_id": RUN_ID,
             "run_type": "scheduled",
             "state": state,
+            "start_date": started,
             "run_after": "2026-11-23T02:30:00Z",
             "dag_versions": [],
             "dag_model": {"dag_display_name": "lj_melt"},
@@ -52,6 +53,24 @@ async def test_a_late_run_is_named_with_its_cluster_and_what_to_do(caplog: pytes
     assert f"Run {RUN_ID} of lj_melt is not finished after its deadline of 2h 00m" in said
     assert f"Its cluster {cluster_name('lj_melt', RUN_ID)} may still be there and cost money" in said
     assert "What to do: look at the run's tasks" in said
+
+
+@pytest.mark.parametrize(
+    ("ago", "words"),
+    [
+        (None, deadline.AFTERWARDS),
+        (timedelta(hours=2, minutes=1), deadline.AFTERWARDS),
+        (timedelta(hours=1), "It was cleared and has started anew, so it goes on, until "),
+    ],
+)
+async def test_people_are_told_what_happens_now(
+    ago: timedelta | None, words: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Any] = []
+    monkeypatch.setattr(deadline.Teller, "tell", lambda _, *what: told.append(what))
+    await alert(context_of_a_run(started=ago and datetime.now(UTC) - ago), caplog)
+    ((_, event, afterwards),) = told
+    assert (event, afterwards.startswith(words)) == ("it is not finished after its deadline of 2h 00m", True)
 
 
 @pytest.mark.parametrize("state", ["failed", "success"])

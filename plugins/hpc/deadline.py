@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 #: The states that a run does not leave by itself.
 FINISHED = frozenset({"success", "failed"})
 AFTERWARDS = "Its job is ended now, its results are saved, and its cluster is deleted."
+STARTED_ANEW = "It was cleared and has started anew, so it goes on, until {} at the latest."
 
 
 async def alert(
@@ -38,12 +39,14 @@ async def alert(
     notify: dict[str, Any] | None = None,
     aws_conn_id: str | None = "aws_default",
     pool: str | None = None,
+    seconds: float = 0.0,
     context: dict[str, Any] | None = None,
 ) -> None:
     """Say which run is late, and which cluster is its, or of which `pool` it is; tell people of it as `notify` says.
 
     `context` is what Airflow adds for deadline callbacks: `dag_run` is as the REST API shows it, with its `dag_run_id`
-    and its `state`. Airflow calls this also for a run that has failed long before, of which people were told then.
+    and its `state`. Airflow calls this also for a run that has failed long before, of which people were told then. One
+    that had ended and was cleared has started anew: its waits end `seconds` after that.
     """
     run = (context or {}).get("dag_run") or {}
     run_id = run.get("dag_run_id")
@@ -60,7 +63,9 @@ async def alert(
         tell = Teller(Notify.model_validate(notify) if notify else None, aws_conn_id, pool).tell
         link = f"{airflow_url().rstrip('/')}/dags/{simulation}/runs/{quote(run_id)}"
         event = f"it is not finished after its deadline of {deadline}"
-        await sync_to_async(tell)(RunOf(simulation, run_id, link), event, AFTERWARDS)
+        until = expiry(datetime.fromisoformat(run["start_date"]), seconds) if run.get("start_date") else None
+        afterwards = AFTERWARDS if is_past(until) or until is None else STARTED_ANEW.format(until)
+        await sync_to_async(tell)(RunOf(simulation, run_id, link), event, afterwards)
 
 
 def require_time(

@@ -137,6 +137,7 @@ def build_dag(simulation: SimulationConfig) -> DAG:
                     "notify": simulation.notify.model_dump(mode="json") if simulation.notify else None,
                     "aws_conn_id": simulation.connections.aws,
                     "pool": simulation.cluster.pool,
+                    "seconds": simulation.deadline.total_seconds(),
                 },
             ),
         ),
