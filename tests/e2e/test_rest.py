@@ -20,6 +20,7 @@ from airflow_client.client.models.dag_patch_body import DAGPatchBody
 from airflow_client.client.models.dag_run_clear_body import DAGRunClearBody
 from airflow_client.client.models.dag_run_mutable_states import DagRunMutableStates
 from airflow_client.client.models.dag_run_patch_body import DAGRunPatchBody
+from airflow_client.client.models.patch_task_instance_body import PatchTaskInstanceBody
 
 from benchmarks.runs import DEFERRING, EMPTY, PEERS, SIMULATION, Laboratory, rows_of
 from hpc.names import cluster_name
@@ -67,6 +68,12 @@ def is_gone(airflow: RunningAirflow, dag_id: str, run_id: str) -> bool:
     return not alive and name not in {stack["StackName"] for stack in stacks}
 
 
+def is_held(airflow: RunningAirflow, dag_id: str, run_id: str) -> bool:
+    """Say whether a run keeps its cluster for results that are not saved."""
+    tasks = rest.task_progress(airflow.client, dag_id, run_id, [])
+    return any(task.task_id == "hold_cluster" and task.state == "deferred" for task in tasks)
+
+
 @pytest.fixture
 def no_faults(airflow: RunningAirflow) -> Iterator[None]:
     """Leave the region as healthy as it was."""
@@ -82,6 +89,7 @@ SIDE_BY_SIDE: dict[str, dict[str, Any]] = {
     "leftover": {},
     "late_job": {},
     "unsaved": {},
+    "given_up": {},
     "example_by_hand": {"greeting": 'Grüß "Gott"; $(id)'},
 }
 
@@ -333,12 +341,7 @@ def test_whoever_clears_the_export_of_a_cluster_that_is_kept_saves_its_results(
 ) -> None:
     client, run_id = airflow.client, runs["unsaved"]
     cluster = cluster_name("unsaved", run_id)
-
-    def kept() -> bool:
-        tasks = rest.task_progress(client, "unsaved", run_id, [])
-        return any(task.task_id == "hold_cluster" and task.state == "deferred" for task in tasks)
-
-    until(kept, "hold of the cluster")
+    until(lambda: is_held(airflow, "unsaved", run_id), "hold of the cluster")
     (told_of_it,) = (text for text in told if cluster in text)
     assert "KEPT RUNNING" in told_of_it
     folder = airflow.directory / "region" / "clusters" / cluster / "root" / "fsx" / "runs" / cluster
@@ -352,6 +355,19 @@ def test_whoever_clears_the_export_of_a_cluster_that_is_kept_saves_its_results(
     saved = airflow.region.client("s3").get_object(Bucket=exported["bucket"], Key=f"{exported['prefix']}/missing.txt")
     assert (exported["verified"], saved["Body"].read()) == (True, b"here it is\n")
     assert is_gone(airflow, "unsaved", run_id)
+
+
+def test_whoever_marks_the_hold_as_success_deletes_the_cluster_now(
+    airflow: RunningAirflow, runs: dict[str, str]
+) -> None:
+    client, run_id = airflow.client, runs["given_up"]
+    until(lambda: is_held(airflow, "given_up", run_id), "hold of the cluster")
+    body = PatchTaskInstanceBody.from_dict({"new_state": "success"})
+    TaskInstanceApi(client).patch_task_instance("given_up", run_id, "hold_cluster", body)
+    states = finished(airflow, "given_up", run_id)
+    failed = {task for task, state in states.items() if state != "success"}
+    assert failed == {"", "export_results", "wait_for_empty_queue", "report"}, states
+    assert is_gone(airflow, "given_up", run_id)
 
 
 def test_a_run_past_its_deadline_tells_people_and_is_stopped_in_order(

@@ -1,7 +1,7 @@
 """The shipped single-node simulation as more Airflow DAGs for the end-to-end tests.
 
 One on a schedule, one whose job fails, one whose job never ends, the same with a deadline, one with nothing but a
-greeting to compute and no patience with leftovers, one whose results cannot be saved, one whose runs share a cluster.
+greeting to compute and no patience with leftovers, two whose results cannot be saved, one whose runs share a cluster.
 """
 
 from datetime import timedelta
@@ -61,17 +61,16 @@ leftover = build_dag(
         }
     )
 )
-unsaved = build_dag(
-    shipped.model_copy(
-        update={
-            "name": "unsaved",
-            "job": Job(script="hello.sh", parameters={"greeting": greeting}),
-            "inputs": (),
-            "outputs": ("hello.txt", "missing.txt"),
-            "notify": Notify(slack="people"),
-        }
-    )
+without_results = shipped.model_copy(
+    update={
+        "job": Job(script="hello.sh", parameters={"greeting": greeting}),
+        "inputs": (),
+        "outputs": ("hello.txt", "missing.txt"),
+        "notify": Notify(slack="people"),
+    }
 )
+unsaved = build_dag(without_results.model_copy(update={"name": "unsaved"}))
+given_up = build_dag(without_results.model_copy(update={"name": "given_up"}))
 pool = {"sharing": "pooled", "name": "tests", "idle": timedelta(seconds=1), "values": {"nodes": 2}}
 shared = build_dag(
     shipped.model_copy(
@@ -84,6 +83,7 @@ shared = build_dag(
         }
     )
 )
-unsaved.get_task("export_results").retries = 0
+for held in (unsaved, given_up):
+    held.get_task("export_results").retries = 0
 leftover.get_task("delete_cluster").settle_seconds = 1
 leftover.get_task("delete_cluster").retries = 0
