@@ -60,7 +60,7 @@ async def test_a_late_run_is_named_with_its_cluster_and_what_to_do(caplog: pytes
     [
         (None, deadline.AFTERWARDS),
         (timedelta(hours=2, minutes=1), deadline.AFTERWARDS),
-        (timedelta(hours=1), "It was cleared and has started anew, so it goes on, until "),
+        (timedelta(hours=1), "It has started later, or anew when somebody cleared it, and goes on until "),
     ],
 )
 async def test_people_are_told_what_happens_now(

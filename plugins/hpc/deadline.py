@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 #: The states that a run does not leave by itself.
 FINISHED = frozenset({"success", "failed"})
 AFTERWARDS = "Its job is ended now, its results are saved, and its cluster is deleted."
-STARTED_ANEW = "It was cleared and has started anew, so it goes on, until {} at the latest."
+STARTED_LATER = "It has started later, or anew when somebody cleared it, and goes on until {} at the latest."
 
 
 async def alert(
@@ -45,8 +45,8 @@ async def alert(
     """Say which run is late, and which cluster is its, or of which `pool` it is; tell people of it as `notify` says.
 
     `context` is what Airflow adds for deadline callbacks: `dag_run` is as the REST API shows it, with its `dag_run_id`
-    and its `state`. Airflow calls this also for a run that has failed long before, of which people were told then. One
-    that had ended and was cleared has started anew: its waits end `seconds` after that.
+    and its `state`. Airflow calls this also for a run that has failed long before, of which people were told then. The
+    waits of a run end `seconds` after its start, which is later if it was queued first, or cleared after its end.
     """
     run = (context or {}).get("dag_run") or {}
     run_id = run.get("dag_run_id")
@@ -64,7 +64,7 @@ async def alert(
         link = f"{airflow_url().rstrip('/')}/dags/{simulation}/runs/{quote(run_id)}"
         event = f"it is not finished after its deadline of {deadline}"
         until = expiry(datetime.fromisoformat(run["start_date"]), seconds) if run.get("start_date") else None
-        afterwards = AFTERWARDS if is_past(until) or until is None else STARTED_ANEW.format(until)
+        afterwards = AFTERWARDS if is_past(until) or until is None else STARTED_LATER.format(until)
         await sync_to_async(tell)(RunOf(simulation, run_id, link), event, afterwards)
 
 
