@@ -166,7 +166,8 @@ def test_what_such_a_run_costs_beside_aws_and_slurm_is_measured(airflow: Running
     assert min(parts) > 1
     assert whole == pytest.approx(sum(parts))
     assert set(rows["a whole run"].peer) == set(PEERS.values())
-    assert rows["what is left, to an empty DAG"].met is not None
+    ratios = ("what is left, to an empty DAG", "what is left, to an empty DAG that waits where ours does")
+    assert all(rows[what].met is not None for what in ratios)
 
 
 def test_runs_at_the_same_time_share_one_cluster_and_the_last_deletes_it(airflow: RunningAirflow) -> None:
