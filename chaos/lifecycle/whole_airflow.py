@@ -88,6 +88,8 @@ async def _until_over(server: LocalAirflow, runs: list[_Run]) -> dict[str, dict[
     end = time.monotonic() + LONGEST
     while time.monotonic() < end:
         client = await asyncio.to_thread(server.client)
+        # First the runs, then their tasks: those of a run that is over are as they stay.
+        over = [await asyncio.to_thread(rest.run_state, client, DAG_ID, run.run_id) for run in runs]
         for run in runs:
             progress = await asyncio.to_thread(rest.task_progress, client, DAG_ID, run.run_id, [])
             states[run.run_id] = {task.task_id: task.state for task in progress}
@@ -96,7 +98,6 @@ async def _until_over(server: LocalAirflow, runs: list[_Run]) -> dict[str, dict[
                 run.hits += [run.injection] if await asyncio.to_thread(lose_power, server, DAG_ID) else []
                 break
         else:
-            over = [await asyncio.to_thread(rest.run_state, client, DAG_ID, run.run_id) for run in runs]
             if rest.FINISHED_RUN_STATES.issuperset(over):
                 break
         await asyncio.sleep(0.3)
