@@ -450,14 +450,20 @@ def test_only_a_head_node_of_the_present_stack_may_hold_results(monkeypatch: pyt
     }
     stack = Stack("melt-1", "arn", "CREATE_FAILED", "", {TAG_AIRFLOW: "https://airflow.example.org"}, now)
     monkeypatch.setattr(lifecycle, "describe_stack", lambda client, name: stack if name == "melt-1" else None)
+
+    def context_of(configuration: str | None, created: dict[str, str] | None = None) -> Any:
+        returned = {"render_cluster_config": configuration, "create_cluster": created}
+        return {"ti": SimpleNamespace(xcom_pull=lambda task_ids: returned[task_ids])}
+
     for whose, configuration in rendered.items():
-        context: Any = {"ti": SimpleNamespace(xcom_pull=lambda task_ids, found=configuration: found)}
+        context = context_of(configuration)
         monkeypatch.setattr(lifecycle, "airflow_url", lambda: "https://airflow.example.org")
         assert lifecycle.was_reached_before(simulation(), context, "melt-1") == (whose != "theirs")
         monkeypatch.setattr(lifecycle, "airflow_url", lambda: "https://another.example.org")
         assert lifecycle.was_reached_before(simulation(), context, "melt-1") == (whose == "ours")
         assert not lifecycle.was_reached_before(simulation(), context, "gone-1")
-    assert asked == [("melt-1", now)] * 3
+    assert lifecycle.was_reached_before(simulation(), context_of(None, {"stack_id": "arn"}), "melt-1"), "it made it"
+    assert asked == [("melt-1", now)] * 4
 
 
 def test_the_deletion_knows_which_airflow_the_cluster_is_of(dag: DAG, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -435,8 +435,10 @@ def was_reached_before(simulation: SimulationConfig, context: Context, cluster_n
     # an earlier cluster of that name for an hour.
     if stack is None:
         return False
-    airflow = made_by(context["ti"].xcom_pull(task_ids="render_cluster_config"))
-    is_ours = not other_owner(stack, {names.TAG_AIRFLOW: airflow})
+    pull = context["ti"].xcom_pull
+    made_here = stack.id == (pull(task_ids="create_cluster") or {}).get("stack_id")  # as the deletion has it
+    airflow = made_by(pull(task_ids="render_cluster_config"))
+    is_ours = made_here or not other_owner(stack, {names.TAG_AIRFLOW: airflow})
     return is_ours and was_reached(cluster_name, since=stack.created, **account)
 
 

@@ -68,10 +68,10 @@ def is_gone(airflow: RunningAirflow, dag_id: str, run_id: str) -> bool:
     return not alive and name not in {stack["StackName"] for stack in stacks}
 
 
-def is_held(airflow: RunningAirflow, dag_id: str, run_id: str) -> bool:
-    """Say whether a run keeps its cluster for results that are not saved."""
+def is_at(airflow: RunningAirflow, dag_id: str, run_id: str, task_id: str, state: str) -> bool:
+    """Say whether a task of a run is in a state now."""
     tasks = rest.task_progress(airflow.client, dag_id, run_id, [])
-    return any(task.task_id == "hold_cluster" and task.state == "deferred" for task in tasks)
+    return any((task.task_id, task.state) == (task_id, state) for task in tasks)
 
 
 @pytest.fixture
@@ -303,12 +303,7 @@ def test_a_run_that_a_user_marks_as_failed_still_saves_its_results_and_deletes_i
 ) -> None:
     client = airflow.client
     run_id = rest.trigger(client, "lj_melt", {"steps": 100_000})
-
-    def runs() -> bool:
-        tasks = rest.task_progress(client, "lj_melt", run_id, [])
-        return any(task.task_id == "run_job" and task.state == "deferred" for task in tasks)
-
-    until(runs, "running job")
+    until(lambda: is_at(airflow, "lj_melt", run_id, "run_job", "deferred"), "running job")
     DagRunApi(client).patch_dag_run("lj_melt", run_id, DAGRunPatchBody(state=DagRunMutableStates.FAILED))
     until(lambda: is_gone(airflow, "lj_melt", run_id), "deletion", 120)
     states = finished(airflow, "lj_melt", run_id)
@@ -321,12 +316,7 @@ def test_a_run_that_a_user_clears_as_a_whole_goes_on_with_its_cluster(airflow: R
     client = airflow.client
     run_id = rest.trigger(client, "ising_2d", {"seed": 11})
     cluster = cluster_name("ising_2d", run_id)
-
-    def submitted() -> bool:
-        tasks = rest.task_progress(client, "ising_2d", run_id, [])
-        return any(task.task_id == "submit_job" and task.state == "success" for task in tasks)
-
-    until(submitted, "job")
+    until(lambda: is_at(airflow, "ising_2d", run_id, "submit_job", "success"), "job")
     DagRunApi(client).clear_dag_run("ising_2d", run_id, DAGRunClearBody(dry_run=False))
     states = finished(airflow, "ising_2d", run_id)
     assert set(states.values()) == {"success"}, states
@@ -342,7 +332,7 @@ def test_whoever_clears_the_export_of_a_cluster_that_is_kept_saves_its_results(
 ) -> None:
     client, run_id = airflow.client, runs["unsaved"]
     cluster = cluster_name("unsaved", run_id)
-    until(lambda: is_held(airflow, "unsaved", run_id), "hold of the cluster")
+    until(lambda: is_at(airflow, "unsaved", run_id, "hold_cluster", "deferred"), "hold of the cluster")
     (told_of_it,) = (text for text in told if cluster in text)
     assert "KEPT RUNNING" in told_of_it
     folder = airflow.directory / "region" / "clusters" / cluster / "root" / "fsx" / "runs" / cluster
@@ -362,7 +352,7 @@ def test_whoever_marks_the_hold_as_success_deletes_the_cluster_now(
     airflow: RunningAirflow, runs: dict[str, str]
 ) -> None:
     client, run_id = airflow.client, runs["given_up"]
-    until(lambda: is_held(airflow, "given_up", run_id), "hold of the cluster")
+    until(lambda: is_at(airflow, "given_up", run_id, "hold_cluster", "deferred"), "hold of the cluster")
     body = PatchTaskInstanceBody.from_dict({"new_state": "success"})
     TaskInstanceApi(client).patch_task_instance("given_up", run_id, "hold_cluster", body)
     states = finished(airflow, "given_up", run_id)
